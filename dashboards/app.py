@@ -1,0 +1,190 @@
+"""The live app: the exported file's pages, read again from the store while a sweep runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from threading import Lock
+from typing import Any, assert_never
+
+import dash
+from dash import Input, Output, State, dcc, html
+
+from radsweep.dashboards.blocks import Block, Card, Cards, Grid, Line, Listing, Note, Picture
+from radsweep.dashboards.page import asset, script_json
+from radsweep.dashboards.pages import Book, book
+from radsweep.dashboards.style import CONFIG, TEMPLATES
+from radsweep.dashboards.tables import Tables
+from radsweep.errors import RadsweepError
+
+REFRESH_SECONDS = 20
+SHELL = """<!doctype html>
+<html lang="en">
+<head>
+{%metas%}
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{%title%}</title>
+<style>PAGE_CSS</style>
+{%css%}
+</head>
+<body>
+{%app_entry%}
+<script>PAGE_JS
+window.radsweep.templates = PAGE_TEMPLATES;</script>
+<footer hidden>{%config%}{%scripts%}{%renderer%}</footer>
+</body>
+</html>
+"""
+# A figure travels undressed and is dressed in the browser, which alone knows its screen.
+DRESS = """function (figure) {
+  const r = window.radsweep;
+  return r.dress(figure, window.innerWidth, r.templates, r.dark.matches);
+}"""
+
+
+def _line(line: Line) -> html.Li:
+    dot = (
+        []
+        if line.colour is None
+        else [html.Span(className="dot", style={"background": line.colour})]
+    )
+    return html.Li([*dot, line.text])
+
+
+def _card(card: Card) -> html.Article:
+    lead = [html.P(line.text, className="lead") for line in card.lead]
+    return html.Article(
+        [html.H2(card.heading), *lead, html.Ul([_line(line) for line in card.rest])],
+        className="card",
+    )
+
+
+def _grid(grid: Grid) -> Any:
+    def named(i: int) -> str:
+        return "number" if i in grid.numeric else ""
+
+    head = html.Thead(html.Tr([html.Th(n, className=named(i)) for i, n in enumerate(grid.columns)]))
+    body = html.Tbody(
+        [
+            html.Tr([html.Td(text, className=named(i)) for i, text in enumerate(row)])
+            for row in grid.rows
+        ]
+    )
+    if grid.is_folded:
+        inner = html.Div(html.Table([head, body]), className="scroll")
+        return html.Details([html.Summary(grid.caption), inner])
+    table = html.Table([html.Caption(f"{grid.caption}."), head, body])
+    return html.Div(table, className="scroll")
+
+
+def _block(block: Block) -> Any:
+    match block:
+        case Cards(cards):
+            return html.Div([_card(card) for card in cards], className="cards")
+        case Note(text):
+            return html.P(text, className="note")
+        case Grid():
+            return _grid(block)
+        case Picture(name, title, question, figure):
+            store = {"type": "figure", "name": name}
+            return html.Div(
+                [
+                    html.H2(title),
+                    html.P(question, className="question"),
+                    dcc.Store(id=store, data=json.loads(figure.to_json())),
+                    dcc.Graph(id={"type": "plot", "name": name}, className="plot", config=CONFIG),
+                ],
+                className="picture",
+            )
+        case Listing(title, rows):
+            pairs = [part for name, text in rows for part in (html.Dt(name), html.Dd(text))]
+            return html.Div([html.H2(title), html.Dl(pairs)], className="listing")
+        case _:
+            assert_never(block)
+
+
+def _header(shown: Book) -> list[Any]:
+    facts = html.P([html.Span(fact) for fact in shown.facts], className="facts")
+    return [html.P("radsweep", className="mark"), html.H1(shown.name), facts]
+
+
+class _Reader:
+    """Reads the tables and lays them out again only when something in them has changed."""
+
+    def __init__(self, load: Callable[[], Tables]) -> None:
+        self._load = load
+        self._lock = Lock()
+        self._seen: tuple[int, ...] | None = None
+        self._book: Book | None = None
+
+    def read(self) -> tuple[Book, str]:
+        """The current book and a mark that differs when it does."""
+        with self._lock:
+            tables = self._load()
+            seen = tables.fingerprint()
+            if self._book is None or seen != self._seen:
+                self._book, self._seen = book(tables), seen
+            return self._book, "-".join(map(str, seen))
+
+
+def build_app(load: Callable[[], Tables]) -> dash.Dash:
+    """A Dash app over whatever ``load`` gives; serve it on 127.0.0.1 unless told otherwise.
+
+    ``load`` is called at the first request and then every 20 seconds per open page; charts are laid
+    out again only when a table has changed. An error of ours is shown on the page, not raised.
+    """
+    reader = _Reader(load)
+    shell = SHELL.replace("PAGE_CSS", asset("page.css")).replace("PAGE_JS", asset("page.js"))
+    app = dash.Dash(
+        __name__,
+        title="radsweep",
+        update_title="",
+        index_string=shell.replace("PAGE_TEMPLATES", script_json(TEMPLATES)),
+        suppress_callback_exceptions=True,
+    )
+    app.layout = html.Div(
+        [
+            dcc.Location(id="where"),
+            dcc.Store(id="mark"),
+            dcc.Interval(id="clock", interval=REFRESH_SECONDS * 1000),
+            html.Header(id="header", className="column"),
+            html.Nav(html.Div(id="links", className="column")),
+            html.Main(html.Section(id="body"), className="column"),
+        ]
+    )
+
+    @app.callback(
+        Output("header", "children"),
+        Output("links", "children"),
+        Output("body", "children"),
+        Output("mark", "data"),
+        Input("clock", "n_intervals"),
+        Input("where", "hash"),
+        State("mark", "data"),
+    )
+    def show(_ticks: int | None, hashed: str | None, mark: str | None) -> tuple[Any, ...]:
+        try:
+            shown, seen = reader.read()
+        except RadsweepError as error:
+            return [html.H1("radsweep")], [], html.P(str(error), className="note"), None
+        wanted = (hashed or "").removeprefix("#")
+        chosen = next((page for page in shown.pages if page.name == wanted), shown.pages[0])
+        if mark == f"{chosen.name}-{seen}":
+            raise dash.exceptions.PreventUpdate
+        links = [
+            html.A(
+                page.title,
+                href=f"#{page.name}",
+                className="is-open" if page is chosen else "",
+            )
+            for page in shown.pages
+        ]
+        body = [_block(block) for block in chosen.blocks]
+        return _header(shown), links, body, f"{chosen.name}-{seen}"
+
+    app.clientside_callback(  # type: ignore[no-untyped-call]
+        DRESS,
+        Output({"type": "plot", "name": dash.MATCH}, "figure"),
+        Input({"type": "figure", "name": dash.MATCH}, "data"),
+    )
+    return app

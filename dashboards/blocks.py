@@ -1,0 +1,92 @@
+"""What a page is made of, before it is HTML or Dash: sentences, notes, tables, charts, listings.
+
+Both the exported file and the live app render these few kinds, so they cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias, final
+
+import plotly.graph_objects as go
+
+
+@final
+@dataclass(frozen=True)
+class Line:
+    """One sentence; ``colour`` marks the paradigm it is about."""
+
+    text: str
+    colour: str | None = None
+
+
+@final
+@dataclass(frozen=True)
+class Card:
+    """The sentences on one task: the leading ones first."""
+
+    heading: str
+    lead: tuple[Line, ...]
+    rest: tuple[Line, ...]
+
+
+@final
+@dataclass(frozen=True)
+class Cards:
+    """Cards side by side."""
+
+    cards: tuple[Card, ...]
+
+
+@final
+@dataclass(frozen=True)
+class Note:
+    """A quiet paragraph."""
+
+    text: str
+
+
+@final
+@dataclass(frozen=True)
+class Grid:
+    """A table of texts; ``is_folded`` hides it behind its caption."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    is_folded: bool = False
+    numeric: frozenset[int] = field(default_factory=frozenset)
+    """Columns that are set flush right."""
+
+
+@final
+@dataclass(frozen=True)
+class Picture:
+    """A chart under its title and question."""
+
+    name: str
+    title: str
+    question: str
+    figure: go.Figure
+
+
+@final
+@dataclass(frozen=True)
+class Listing:
+    """Names and values, in order."""
+
+    title: str
+    rows: tuple[tuple[str, str], ...]
+
+
+Block: TypeAlias = Cards | Note | Grid | Picture | Listing
+
+
+@final
+@dataclass(frozen=True)
+class Page:
+    """One tab."""
+
+    name: str
+    title: str
+    blocks: tuple[Block, ...]

@@ -1,0 +1,68 @@
+"""The tables that every chart is drawn from, and the analysis that charts and sentences share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, final
+
+import polars as pl
+
+from radsweep.errors import SpecError
+from radsweep.laws.analysis import Analysis, analyse
+from radsweep.laws.curves import NEEDED
+
+NEEDS = {
+    "scores": (*NEEDED, "ci_low", "ci_high", "n_positive"),
+    "cells": (
+        *("cell", "paradigm", "images", "seed", "state", "spent", "images_seen", "steps"),
+        *("flops", "seconds", "reason", "workers"),
+    ),
+    "steps": ("cell", "spent", "loss"),
+}
+SWEEP_NEEDS = ("name", "corpus", "spec", "code_version", "card")
+
+
+@final
+@dataclass(frozen=True)
+class Tables:
+    """One sweep's results at one moment.
+
+    Before the first cell has logged a step, ``steps`` may be empty and without columns.
+
+    Raises:
+        SpecError: a table or the sweep's description lacks something that the charts read.
+    """
+
+    scores: pl.DataFrame
+    """One row per number, with its coordinates, interval and draws."""
+    cells: pl.DataFrame
+    """One row per cell of the sweep, done or not."""
+    steps: pl.DataFrame
+    """One row per logged training step."""
+    sweep: dict[str, Any]
+    """name, corpus, spec, code_version, card, and plan where one was kept."""
+
+    def __post_init__(self) -> None:
+        frames = {"scores": self.scores, "cells": self.cells, "steps": self.steps}
+        for name, frame in frames.items():
+            if name == "steps" and not len(frame):
+                continue
+            lacking = [column for column in NEEDS[name] if column not in frame.columns]
+            if lacking:
+                raise SpecError(f"the table '{name}' lacks the columns {', '.join(lacking)}")
+        lacking = [key for key in SWEEP_NEEDS if key not in self.sweep]
+        if lacking:
+            raise SpecError(f"the sweep's description lacks {', '.join(lacking)}")
+
+    @cached_property
+    def analyses(self) -> tuple[Analysis, ...]:
+        """Every headline curve, analysed once for all sentences and charts."""
+        return analyse(self.scores)
+
+    def fingerprint(self) -> tuple[int, ...]:
+        """Equal for equal tables within one process; the live app redraws only when it moves."""
+        frames = (self.scores, self.cells, self.steps)
+        return tuple(
+            part for f in frames for part in (len(f), int(f.hash_rows().sum()) if len(f) else 0)
+        )

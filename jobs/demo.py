@@ -1,0 +1,49 @@
+"""The demo: three paradigms, four data scales and the open weights, on two CPU cores, in minutes.
+
+``radsweep demo`` draws the hospital, ingests it and runs this. `riverside` is "our" hospital; the open weights
+were pretrained on `northside`, which has other scanners, other patients and other words
+(``jobs/open_weights.py``). Sizes are the smallest at which the study's questions have answers.
+"""
+
+import dataclasses
+
+from radsweep import Budget, Protocol, Sweep, settings
+from radsweep.jobs.open_weights import DINOV2, SHIPPED, UNICL
+
+OPEN_DINOV2 = dataclasses.replace(DINOV2, start_from=f"{SHIPPED}/dinov2", learning_rate=5e-4)
+OPEN_UNICL = dataclasses.replace(UNICL, start_from=f"{SHIPPED}/unicl", learning_rate=5e-4)
+"""Continued at a lower peak than the one they were made with."""
+
+CLIP_SETTINGS = {
+    name: value
+    for name, value in OPEN_UNICL.settings
+    if name not in ("label_share", "label_policy")
+}
+OPEN_CLIP = dataclasses.replace(OPEN_UNICL, paradigm="clip", settings=settings(CLIP_SETTINGS))
+"""The same weights, continued on reports alone."""
+
+SWEEP = Sweep(
+    name="demo",
+    corpus="riverside@1",
+    recipes=(OPEN_CLIP, OPEN_UNICL, OPEN_DINOV2),
+    images=(50, 200, 800, 3200),
+    # FLOPs, so that a DINOv2 image with all its crops counts for what it costs.
+    budget=Budget(flops=1.2e12, batch_size=32),
+    protocol=Protocol(
+        tasks=("findings", "lines_tubes", "lines_tubes_seg", "reports"),
+        search_trials=1,
+        bootstraps=500,
+        settings=settings(
+            {
+                "segment.steps": 120,
+                "segment.width": 32,
+                "report.steps": 250,
+                "report.width": 64,
+                "report.batch_size": 8,
+                "report.learning_rate": 0.01,
+            }
+        ),
+    ),
+    # Nobody is in these pictures.
+    may_show_images=True,
+)

@@ -1,0 +1,95 @@
+"""The demo's "open weights": encoders pretrained on another hospital, as MedImageInsight and RAD-DINO were.
+
+They come along in ``jobs/weights``. To rebuild them (about half an hour on two CPU cores)::
+
+    radsweep phantom northside --hospital northside --patients 2400 --size 96
+    radsweep ingest northside/dicom --reports northside/reports.csv --labels northside/labels.csv \
+        --masks northside/masks.csv --size 96 --fractions 0.97,0.01,0.01,0.01 --corpus northside@1 --store STORE
+    radsweep run open_weights --store STORE --cpus 0.5 --stream-cpus 0.5 --at-once 2
+    radsweep export CELL jobs/weights/unicl --to radsweep --store STORE     # and the same for dinov2
+
+`northside` has other scanners, other prevalences and other words than the demo's hospital. Like MedImageInsight,
+the image-text weights are made by UniCL, from reports and labels. Sizes and recipes are ours, found by trying what a
+tiny encoder learns in minutes: no published recipe is meant for half a million parameters.
+"""
+
+from radsweep import Budget, Recipe, Sweep, settings
+
+IMAGE_SIZE = 96
+SHIPPED = "package:radsweep.jobs/weights"
+
+UNICL = Recipe(
+    paradigm="unicl",
+    encoder="convnext_atto",
+    encoder_settings=settings(
+        # Layer scale starts at 1: at timm's 1e-6 the blocks need more steps to wake up than there are.
+        {"dims": "16,32,64,128", "depths": "1,1,2,1", "ls_init_value": 1.0, "in_chans": 1}
+    ),
+    image_size=IMAGE_SIZE,
+    learning_rate=1.5e-3,
+    settings=settings(
+        {
+            "embed_dim": 128,
+            "text_width": 96,
+            "text_layers": 1,
+            "text_heads": 4,
+            "text_length": 64,
+            "vocabulary_size": 1000,
+            # With the end token, all texts look alike at first, and a tower this small stays there.
+            "text_pooling": "mean",
+            "text_policy": "sentences",
+            "temperature": 0.1,
+            "jitter": 0.1,
+            "label_share": 0.5,
+            "label_policy": "set",
+        }
+    ),
+)
+
+DINOV2 = Recipe(
+    paradigm="dinov2",
+    encoder="vit_tiny_patch16_224",
+    encoder_settings=settings(
+        {
+            "patch_size": 16,
+            "embed_dim": 128,
+            "depth": 4,
+            "num_heads": 4,
+            "in_chans": 1,
+            "weight_init": "jax",
+        }
+    ),
+    image_size=IMAGE_SIZE,
+    learning_rate=1e-3,
+    settings=settings(
+        {
+            "local_size": 48,
+            "local_crops": 2,
+            "global_scale_min": 0.5,
+            "local_scale_min": 0.2,
+            "local_scale_max": 0.5,
+            "jitter": 0.15,
+            "blur": 0.0,
+            # Small batches collapse with 65,536 prototypes and centring.
+            "prototypes": 256,
+            "head_layers": 2,
+            "head_hidden": 256,
+            "head_bottleneck": 64,
+            "head_batch_norm": True,
+            "targets": "sinkhorn",
+            "teacher_momentum": 0.98,
+            "koleo_weight": 0.0,
+            "freeze_last_layer": 0.0,
+            "patch_embed_learning_rate_scale": 1.0,
+        }
+    ),
+)
+
+SWEEP = Sweep(
+    name="open-weights",
+    corpus="northside@1",
+    recipes=(UNICL, DINOV2),
+    images=(5800,),
+    budget=Budget(flops=20e12, batch_size=32),
+    protocol=None,
+)

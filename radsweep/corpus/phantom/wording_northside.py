@@ -1,0 +1,123 @@
+"""Northside's reports: telegrams, British spelling."""
+
+from radsweep.corpus.phantom.wording import Bank, Phrases, frozen
+
+BANK = Bank(
+    findings=frozen(
+        cardiomegaly=Phrases(
+            positive=("Enlarged heart shadow.", "CTR increased.", "{Degree} cardiac enlargement."),
+            reserved_positive=("Cardiothoracic ratio over 50%.",),
+            negative=("Heart shadow not enlarged.", "Normal CTR.", "Cardiac contour normal."),
+            reserved_negative=("Cardiothoracic ratio normal.",),
+            uncertain=("Heart size borderline.", "CTR difficult to judge, ?increased."),
+            reserved_uncertain=("?Cardiac enlargement.",),
+            impression=("Cardiac enlargement.", "Increased CTR."),
+        ),
+        effusion=Phrases(
+            positive=(
+                "{Side} effusion, {size}.",
+                "Fluid at the {side} base.",
+                "{Side} costophrenic recess obliterated by fluid.",
+            ),
+            reserved_positive=("{Side} hydrothorax, {size}.",),
+            negative=("No effusions.", "Costophrenic recesses clear.", "Pleural spaces dry."),
+            reserved_negative=("No hydrothorax.",),
+            uncertain=("?Small {side} effusion.", "{Side} recess indistinct, effusion possible."),
+            reserved_uncertain=("?{Side} hydrothorax.",),
+            impression=("{Side} effusion.", "{Side} pleural fluid."),
+        ),
+        pneumothorax=Phrases(
+            positive=(
+                "{Side} pneumothorax, {size}.",
+                "{Side} lung edge visible, pneumothorax.",
+                "{Size} pneumothorax on the {side}.",
+            ),
+            reserved_positive=("Visceral pleural edge on the {side}, air outside it.",),
+            negative=("No pneumothorax.", "No pneumothorax shown.", "No visible lung edge."),
+            reserved_negative=("No air in the pleural spaces.",),
+            uncertain=("?{Side} apical pneumothorax.", "{Side} pneumothorax not excluded."),
+            reserved_uncertain=("?Lung edge at the {side} apex.",),
+            impression=("{Side} pneumothorax.", "Pneumothorax on the {side}."),
+        ),
+        nodule=Phrases(
+            positive=(
+                "{Side} {zone} zone coin lesion.",
+                "Round opacity {side} {zone} zone.",
+                "Solitary nodule {side} {zone} zone.",
+            ),
+            reserved_positive=("Well-defined round focus, {side} {zone} zone.",),
+            negative=("No coin lesion.", "No focal lung lesion.", "No nodules."),
+            reserved_negative=("No round focus.",),
+            uncertain=("?Nodule {side} {zone} zone.", "{Side} {zone} zone nodule not excluded."),
+            reserved_uncertain=("?Round focus {side} {zone} zone.",),
+            impression=("{Side} coin lesion, CT advised.", "{Side} lung nodule."),
+        ),
+        consolidation=Phrases(
+            positive=(
+                "{Side} {zone} zone air-space shadowing.",
+                "Consolidation {side} {zone} zone.",
+                "Patchy shadowing {side} {zone} zone, infective.",
+            ),
+            reserved_positive=("{Side} {zone} zone pneumonic change.",),
+            negative=("No consolidation.", "No collapse-consolidation.", "No air-space shadowing."),
+            reserved_negative=("No pneumonic change.",),
+            uncertain=("?Early {side} {zone} zone shadowing.", "Infection {side} not excluded."),
+            reserved_uncertain=("?{Side} pneumonic change.",),
+            impression=("{Side} consolidation.", "{Side} chest infection."),
+        ),
+        edema=Phrases(
+            positive=(
+                "Pulmonary oedema, {degree}.",
+                "Bat-wing shadowing of oedema.",
+                "Upper lobe diversion and septal lines.",
+            ),
+            reserved_positive=("{Degree} left heart failure pattern.",),
+            negative=("No oedema.", "No failure.", "Pulmonary vessels normal."),
+            reserved_negative=("No left heart failure pattern.",),
+            uncertain=("?Early oedema.", "Mild failure not excluded."),
+            reserved_uncertain=("?Left heart failure pattern.",),
+            impression=("Pulmonary oedema.", "Cardiac failure."),
+        ),
+        atelectasis=Phrases(
+            positive=(
+                "{Side} basal plate collapse.",
+                "Band atelectasis {side} base.",
+                "Linear collapse at the {side} base.",
+            ),
+            reserved_positive=("Fleischner lines at the {side} base.",),
+            negative=("No collapse.", "No basal atelectasis.", "No linear collapse."),
+            reserved_negative=("No Fleischner lines.",),
+            uncertain=("?{Side} basal collapse.", "{Side} basal atelectasis not excluded."),
+            reserved_uncertain=("?Fleischner lines {side} base.",),
+            impression=("{Side} basal collapse.", "{Side} band atelectasis."),
+        ),
+    ),
+    tubes={
+        ("ett", "normal"): ("ETT {cm} cm above carina.", "Tracheal tube tip {cm} cm up."),
+        ("ett", "low"): ("ETT low at {cm} cm.", "Tracheal tube near the carina."),
+        ("ett", "high"): ("ETT high.", "Tracheal tube tip in the neck."),
+        ("ett", "right_main_bronchus"): (
+            "ETT in right main bronchus.",
+            "Tracheal tube beyond the carina.",
+        ),
+        ("ngt", "stomach"): ("NG tube in stomach.", "Feeding tube below the diaphragm."),
+        ("ngt", "oesophagus"): ("NG tube in oesophagus.", "Feeding tube above the diaphragm."),
+        ("cvc", "svc"): ("{Side} {route} line, tip SVC.", "{Side} CVC ends in the cava."),
+        ("cvc", "atrium"): ("{Side} {route} line, tip right atrium.", "{Side} CVC in the atrium."),
+        ("cvc", "azygos"): ("{Side} {route} line, tip azygos.", "{Side} CVC up the azygos."),
+        ("chest_tube", "apical"): ("{Side} apical drain.", "{Side} intercostal drain to the apex."),
+        ("chest_tube", "basal"): ("{Side} basal drain.", "{Side} intercostal drain to the base."),
+    },
+    malposition={
+        "ett": "Reposition ETT.",
+        "ngt": "Unsafe NG tube.",
+        "cvc": "Reposition central line.",
+    },
+    no_tubes=("No lines.", "Nil in situ."),
+    clear_lungs=("Lung fields clear.", "Lungs clear."),
+    clear_pleura=("No effusion or pneumothorax.", "Pleura unremarkable."),
+    normal=("Nil acute.", "Normal appearances.", "No active chest disease."),
+    as_above=("See above.", "Clinical correlation."),
+    gaps=("Old films XXXX.", "XXXX as before.", "Verbal report to XXXX.", "Old XXXX fracture."),
+    views={"PA": "CXR erect", "AP": "CXR mobile", "LL": "lateral"},
+)

@@ -1,0 +1,176 @@
+"""The stream: batches of a subset by position, from Ray Data tasks, in the planned order."""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.data
+from numpy.typing import NDArray
+from ray.data import DataContext, ExecutionOptions, ExecutionResources, TaskPoolStrategy
+
+from radsweep.corpus.batch import batch_positions, make_batch
+from radsweep.corpus.example import Viewer, Views
+from radsweep.corpus.reader import Reader
+from radsweep.errors import StreamError
+from radsweep.store import Store
+
+TASK_STEPS = 8
+"""Batches per Ray task: a task costs some milliseconds whatever it does."""
+
+SEGMENT_TASKS = 256
+"""Tasks that are planned at once. The driver holds a few kilobytes for each, and a budget in
+GPU-seconds has no last step; between two segments there is a pause of some tenths of a second."""
+
+PREFETCH_BATCHES = 4
+"""Batches fetched to this process ahead of the one in use."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class _Share:
+    """What one rank's batches depend on, and nothing else."""
+
+    store: Store
+    viewer: Viewer
+    seed: int
+    batch_size: int
+    world_size: int
+    rank: int
+
+    def positions(self, step: int) -> NDArray[np.int64]:
+        return batch_positions(step, self.batch_size, self.world_size, self.rank)
+
+    def batch(self, reader: Reader, step: int) -> Views:
+        return make_batch(self.positions(step), reader, self.viewer, self.seed)
+
+
+def stream(
+    store: Store,
+    index: "pa.Table | ray.ObjectRef[pa.Table]",
+    viewer: Viewer,
+    *,
+    seed: int,
+    batch_size: int,
+    world_size: int,
+    rank: int,
+    first_step: int,
+    steps: int,
+    cpus: float,
+) -> Iterator[Views]:
+    """This rank's share of the global batches ``first_step`` to ``steps - 1``, made by Ray Data.
+
+    May be called by a driver, in a Ray task or actor, or in a Ray Train worker; each call runs a
+    pipeline of its own beside the caller. The values are those of ``local_stream``.
+
+    Args:
+        store: where the pixels are.
+        index: the subset's table, or a reference to it in the object store.
+        viewer: makes the views of one example; travels to the tasks.
+        seed: of order and augmentation.
+        batch_size: of this rank's share; the global batch is ``batch_size * world_size``.
+        world_size: number of ranks.
+        rank: this one.
+        first_step: where a resumed run goes on; 0 at first.
+        steps: of the whole run, counted from 0; a large number costs nothing.
+        cpus: how many CPUs this rank's tasks may hold; they must be free beside the trainer's.
+
+    Yields:
+        Arrays [batch_size, ...] by name, read-only, with ``position`` int64 [batch_size].
+
+    Raises StreamError where a batch is not exactly the planned one, or its pixels are damaged.
+    """
+    share = _Share(
+        store=store,
+        viewer=viewer,
+        seed=seed,
+        batch_size=batch_size,
+        world_size=world_size,
+        rank=rank,
+    )
+    reference = index if isinstance(index, ray.ObjectRef) else ray.put(index)
+    for first in range(first_step, steps, SEGMENT_TASKS * TASK_STEPS):
+        last = min(steps, first + SEGMENT_TASKS * TASK_STEPS)
+        yield from _segment(share, reference, first, last, cpus)
+
+
+def local_stream(
+    store: Store,
+    index: pa.Table,
+    viewer: Viewer,
+    *,
+    seed: int,
+    batch_size: int,
+    world_size: int,
+    rank: int,
+    first_step: int,
+    steps: int,
+) -> Iterator[Views]:
+    """The same values as ``stream``, made in this process without Ray."""
+    share = _Share(
+        store=store,
+        viewer=viewer,
+        seed=seed,
+        batch_size=batch_size,
+        world_size=world_size,
+        rank=rank,
+    )
+    reader = Reader(store, index)
+    for step in range(first_step, steps):
+        yield share.batch(reader, step)
+
+
+def _segment(
+    share: _Share, reference: "ray.ObjectRef[pa.Table]", first: int, last: int, cpus: float
+) -> Iterator[Views]:
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    tasks = -(-(last - first) // TASK_STEPS)
+    task_cpus = min(1.0, cpus)
+    with DataContext.current(_context(cpus)):
+        data = ray.data.range(tasks, override_num_blocks=tasks).map_batches(
+            _steps_of_task(share, reference, first, last),
+            batch_size=None,
+            num_cpus=task_cpus,
+            compute=TaskPoolStrategy(max(1, int(cpus / task_cpus))),
+        )
+    rows = data.iter_batches(batch_size=1, prefetch_batches=PREFETCH_BATCHES)
+    for step, row in zip(range(first, last), rows, strict=True):
+        batch = {name: array[0] for name, array in row.items()}
+        if not np.array_equal(batch["position"], share.positions(step)):
+            raise StreamError(
+                f"step {step} of rank {share.rank} of {share.world_size} got other images than "
+                "planned; this is a fault of radsweep or of Ray Data, not of the data: report it"
+            )
+        yield batch
+
+
+def _context(cpus: float) -> DataContext:
+    """Order kept, one block per batch, no more than this rank's CPUs, and silence."""
+    context = DataContext.get_current().copy()
+    context.execution_options = ExecutionOptions(
+        preserve_order=True, resource_limits=ExecutionResources(cpu=cpus)
+    )
+    # A row is a whole batch. With the smallest target each one leaves its task as soon as it is
+    # made.
+    context.target_max_block_size = 1
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    return context
+
+
+def _steps_of_task(
+    share: _Share, reference: "ray.ObjectRef[pa.Table]", first: int, last: int
+) -> Callable[[dict[str, NDArray[Any]]], Iterator[dict[str, NDArray[Any]]]]:
+    """The function that a task runs: it is given task numbers and yields one row per batch."""
+
+    def make(numbers: dict[str, NDArray[Any]]) -> Iterator[dict[str, NDArray[Any]]]:
+        reader = Reader(share.store, ray.get(reference))
+        for number in numbers["id"]:
+            begin = first + int(number) * TASK_STEPS
+            for step in range(begin, min(last, begin + TASK_STEPS)):
+                yield {name: array[None] for name, array in share.batch(reader, step).items()}
+
+    return make

@@ -1,0 +1,1 @@
+"""Score frozen encoders by the protocol: features once, then the grid of probes."""

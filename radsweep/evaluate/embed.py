@@ -1,0 +1,93 @@
+"""Ray Data around ``embedder``: the missing features of many encoders, on all machines."""
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import ray
+import ray.data
+import torch
+from numpy.typing import NDArray
+from ray.data import DataContext, TaskPoolStrategy
+
+from radsweep.corpus.manifest import Corpus
+from radsweep.evaluate.encoders import Encoder
+from radsweep.evaluate.features import Embedded, Request, close, index_of, missing_work
+from radsweep.store import Store
+
+ROUNDS = 2
+"""Tasks per place: more would load weights and decode x-rays more often, fewer would end
+unevenly."""
+
+
+def _embed_some(
+    batch: dict[str, NDArray[np.int64]], store: Store, shared: Any, gpus: float
+) -> dict[str, NDArray[Any]]:
+    """One task: some works, which lie side by side and so share their encoder and x-rays."""
+    torch.set_num_threads(1)
+    work, requests, index, rows, digest = ray.get(shared[0])
+    # By name, since the driver and the trials import this file and none of them needs timm.
+    embedder = importlib.import_module("radsweep.evaluate.embedder").Embedder(
+        store, requests, index, rows, digest, torch.device("cuda" if gpus else "cpu")
+    )
+    done = [embedder.try_run(work[int(number)]) for number in batch["id"]]
+    return {
+        "id": batch["id"],
+        "images": np.array([images for images, _ in done]),
+        "fault": np.array([fault or "" for _, fault in done]),
+    }
+
+
+def embed(
+    store: Store,
+    corpus: Corpus,
+    encoders: Sequence[Encoder],
+    requests: Sequence[Request],
+    *,
+    cpus: float,
+    gpus: float,
+) -> Embedded:
+    """Write all features that are missing.
+
+    The same values as ``embedder.embed_locally``. Needs a connected Ray.
+
+    Args:
+        store: where weights and pixels are and features go.
+        corpus: what is embedded.
+        encoders: finished ones.
+        requests: what the tasks need.
+        cpus: of one task.
+        gpus: of one task; 0 runs on CPU.
+    """
+    digest = corpus.card["manifest_digest"]
+    work = missing_work(store, encoders, requests, digest)
+    images, faults = 0, {}
+    if work:
+        index, rows = index_of(corpus, requests)
+        shared = ray.put((work, list(requests), index, rows, digest))
+        places = max(1, int(_have("GPU") / gpus if gpus else _have("CPU") / cpus))
+        tasks = min(len(work), ROUNDS * places)
+        context = DataContext.get_current().copy()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        with DataContext.current(context):
+            done = ray.data.range(len(work), override_num_blocks=tasks).map_batches(
+                _embed_some,  # type: ignore[arg-type]
+                fn_kwargs={"store": store, "shared": [shared], "gpus": gpus},
+                batch_size=None,
+                compute=TaskPoolStrategy(),
+                num_cpus=cpus,
+                num_gpus=gpus or None,
+            )
+            for row in done.iter_rows():
+                images += int(row["images"])
+                if row["fault"]:
+                    faults[work[int(row["id"])].encoder.cell] = str(row["fault"])
+    close(store, encoders, requests, digest)
+    return Embedded(images=images, faults=faults)
+
+
+def _have(resource: str) -> float:
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources.get(resource, 0.0)

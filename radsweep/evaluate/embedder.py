@@ -1,0 +1,197 @@
+"""From weights and pixels to features in the store. No Ray here.
+
+Apart from the rest of the evaluation, since timm takes seconds to import and a trial does not need
+it.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import pyarrow as pa
+import safetensors.numpy
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from radsweep.corpus.manifest import Corpus
+from radsweep.corpus.reader import Reader
+from radsweep.evaluate.encoders import Encoder
+from radsweep.evaluate.features import (
+    Embedded,
+    Request,
+    Work,
+    block_file,
+    close,
+    index_of,
+    missing_work,
+)
+from radsweep.models.backbone import Backbone, Features, build_backbone
+from radsweep.models.weights import load_start
+from radsweep.store import Store
+from radsweep.store.layout import cell_folder
+from radsweep.store.record import CellStore
+
+BATCH_IMAGES = 64
+KEPT_PIXELS = 1 << 28
+"""Bytes of decoded x-rays that a process keeps for the next encoder."""
+
+
+def load_encoder(store: Store, encoder: Encoder, device: torch.device) -> Backbone:
+    """The frozen encoder, ready to answer. Raises StoreError if its cell is not done."""
+    CellStore(store, encoder.cell).record()
+    recipe = encoder.recipe
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "encoder.safetensors"
+        file.write_bytes(store.read_bytes(f"{cell_folder(encoder.cell)}/{file.name}"))
+        weights = load_start(Path(scratch)).encoder
+    # Random weights are drawn and thrown away: keep the caller's generator as it was.
+    with torch.random.fork_rng(devices=[]):
+        backbone = build_backbone(
+            recipe.encoder,
+            recipe.image_size,
+            dict(recipe.encoder_settings),
+            recipe.pixel_mean,
+            recipe.pixel_std,
+        )
+    backbone.load(weights)
+    return backbone.eval().requires_grad_(False).to(device)
+
+
+@final
+class Embedder:
+    """Runs encoders over blocks; keeps the last encoder and decoded x-rays for the next work."""
+
+    def __init__(
+        self,
+        store: Store,
+        requests: Sequence[Request],
+        index: pa.Table,
+        index_rows: NDArray[np.int64],
+        corpus_digest: str,
+        device: torch.device,
+    ) -> None:
+        """Reads nothing yet.
+
+        Args:
+            store: where weights and pixels are and features go.
+            requests: all that may be asked for.
+            index: manifest rows that any request needs.
+            index_rows: their positions in the manifest, ascending.
+            corpus_digest: of the corpus's manifest.
+            device: where the encoder runs.
+        """
+        self._store, self._requests, self._device = store, requests, device
+        self._corpus_digest = corpus_digest
+        self._reader, self._index_rows = Reader(store, index), index_rows
+        self._encoder: Encoder | None = None
+        self._backbone: Backbone | None = None
+        self._pixels: dict[int, NDArray[np.uint8]] = {}
+
+    def try_run(self, work: Work) -> tuple[int, str | None]:
+        """``run``, and why it failed, if it did."""
+        try:
+            return self.run(work), None
+        except Exception as fault:
+            # One encoder's fault must not take the features of the others: it is reported.
+            return 0, f"{type(fault).__name__}: {fault}"
+
+    def run(self, work: Work) -> int:
+        """Write the features of one work; gives the images that went through the encoder."""
+        requests = {i: self._requests[i] for i in work.requests}
+        wanted = {i: request.in_block(work.block) for i, request in requests.items()}
+        rows = np.unique(np.concatenate(list(wanted.values())))
+        if self._backbone is None or self._encoder != work.encoder:
+            self._backbone = load_encoder(self._store, work.encoder, self._device)
+            self._encoder = work.encoder
+        size = work.encoder.recipe.image_size
+        parts: dict[int, list[dict[str, NDArray[np.generic]]]] = {i: [] for i in requests}
+        for start in range(0, len(rows), BATCH_IMAGES):
+            batch = rows[start : start + BATCH_IMAGES]
+            with torch.inference_mode():
+                images = _resized(torch.from_numpy(self._images(batch)).to(self._device), size)
+                features = self._backbone.features(images)
+            for i, request in requests.items():
+                taken = np.flatnonzero(np.isin(batch, wanted[i], assume_unique=True))
+                if len(taken):
+                    parts[i].append(_wanted(features, taken, request))
+        for i, request in requests.items():
+            key = request.key(work.encoder, self._corpus_digest)
+            whole = {
+                name: np.concatenate([part[name] for part in parts[i]]) for name in parts[i][0]
+            }
+            self._store.write_bytes(block_file(key, work.block), safetensors.numpy.save(whole))
+        return len(rows)
+
+    def _images(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """uint8 [B, 1, H, W]."""
+        missing = [int(row) for row in rows if int(row) not in self._pixels]
+        fresh: dict[int, NDArray[np.uint8]] = {}
+        if missing:
+            examples = self._reader.examples(np.searchsorted(self._index_rows, missing))
+            fresh = {row: example.pixels for row, example in zip(missing, examples, strict=True)}
+            kept = sum(pixels.nbytes for pixels in self._pixels.values())
+            if kept + sum(pixels.nbytes for pixels in fresh.values()) <= KEPT_PIXELS:
+                self._pixels |= fresh
+        found = [fresh[row] if row in fresh else self._pixels[row] for row in rows.tolist()]
+        return np.stack(found)[:, None]
+
+
+def _resized(images: Tensor, size: int) -> Tensor:
+    """Square images of ``size`` pixels; those of the corpus's own size stay untouched uint8."""
+    if images.shape[-2:] == (size, size):
+        return images
+    return F.interpolate(
+        images.float() / 255,
+        size=(size, size),
+        mode="bilinear",
+        align_corners=False,
+        antialias=True,
+    ).clamp(0, 1)
+
+
+def _wanted(
+    features: Features, taken: NDArray[np.int64], request: Request
+) -> dict[str, NDArray[np.generic]]:
+    """Arrays of the images ``taken`` of a batch; vectors float32, grids float16."""
+    rows = torch.from_numpy(taken)
+    arrays: dict[str, NDArray[np.generic]] = {
+        "pooled": features.pooled.float().cpu()[rows].numpy(),
+        "mean": features.mean.float().cpu()[rows].numpy(),
+    }
+    if request.needs == "tokens":
+        last = features.maps[-1].float().cpu()[rows]
+        arrays["tokens"] = _grid(last, request.side).flatten(2).transpose(1, 2).half().numpy()
+    if request.needs == "dense":
+        for level, values in enumerate(features.maps):
+            arrays[f"map{level}"] = values.cpu()[rows].half().numpy()
+    return {name: np.ascontiguousarray(values) for name, values in arrays.items()}
+
+
+def _grid(last: Tensor, side: int) -> Tensor:
+    """[B, C, side, side]: averaged where the map is finer, interpolated where it is coarser."""
+    if min(last.shape[-2:]) >= side:
+        return F.adaptive_avg_pool2d(last, side)
+    return F.interpolate(last, size=(side, side), mode="bilinear", align_corners=False)
+
+
+def embed_locally(
+    store: Store, corpus: Corpus, encoders: Sequence[Encoder], requests: Sequence[Request]
+) -> Embedded:
+    """Everything that is missing, in this process."""
+    digest = corpus.card["manifest_digest"]
+    work = missing_work(store, encoders, requests, digest)
+    images, faults = 0, {}
+    if work:
+        index, rows = index_of(corpus, requests)
+        embedder = Embedder(store, requests, index, rows, digest, torch.device("cpu"))
+        for each in work:
+            done, fault = embedder.try_run(each)
+            images += done
+            if fault is not None:
+                faults[each.encoder.cell] = fault
+    close(store, encoders, requests, digest)
+    return Embedded(images=images, faults=faults)

@@ -1,0 +1,157 @@
+"""The evaluation grid of a sweep: one Ray Tune run over every encoder, task and probe setting.
+
+What a step measures is ``trial``'s matter and what comes next is ``search``'s; this file carries
+steps from one to the other over a cluster. ``local`` does the same in one process, with the same
+numbers.
+"""
+
+import tempfile
+from typing import Any, final
+
+import ray
+import torch
+from ray import tune
+from ray.tune.search import Searcher
+
+from radsweep.evaluate.embed import embed
+from radsweep.evaluate.runner import Failures, Progress, Runner, failures, prepare
+from radsweep.evaluate.search import Schedule, Step
+from radsweep.evaluate.wanted import Grid, unscored, wanted
+from radsweep.specs import Cell, Sweep
+from radsweep.store import Store
+
+
+def pending_units(store: Store, sweep: Sweep, cells: tuple[Cell, ...]) -> list[str]:
+    """Names of what the finished ``cells`` have no scores of yet; empty without a protocol."""
+    return [row.name for row in unscored(store, wanted(store, sweep, cells))]
+
+
+def run_grid(
+    store: Store,
+    sweep: Sweep,
+    cells: tuple[Cell, ...],
+    *,
+    cpus: float,
+    gpus: float,
+    progress: Progress,
+) -> Failures:
+    """Score every finished cell that has no scores yet; gives what failed and why.
+
+    Needs a connected Ray. Score rows are in the store as soon as their trial ends.
+
+    Args:
+        store: what was trained, and where scores go.
+        sweep: names the tasks and how they are evaluated.
+        cells: those that are not finished are left out.
+        cpus: of one trial.
+        gpus: of one trial; a fraction packs several on one.
+        progress: is told how far it is.
+
+    Raises SpecError where the corpus has too little for a task.
+    """
+    prepared = prepare(store, sweep, cells)
+    if prepared is None:
+        return []
+    grid, corpus = prepared
+    embedded = embed(store, corpus, grid.encoders, grid.requests, cpus=cpus, gpus=gpus)
+    schedule = grid.schedule(embedded.faults)
+    if not schedule.is_done:
+        _tune(_GridSearcher(schedule, progress), (store, sweep, grid, gpus), cpus, gpus)
+    return failures(grid, schedule)
+
+
+def _tune(
+    searcher: Searcher, parts: tuple[Store, Sweep, Grid, float], cpus: float, gpus: float
+) -> None:
+    resources = {"cpu": cpus, "gpu": gpus} if gpus else {"cpu": cpus}
+    trainable = tune.with_parameters(_GridTrial, parts=parts)
+    with tempfile.TemporaryDirectory() as scratch:
+        tune.Tuner(
+            tune.with_resources(trainable, resources),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                num_samples=-1,
+                reuse_actors=True,
+                max_concurrent_trials=_places(cpus, gpus),
+            ),
+            run_config=tune.RunConfig(
+                storage_path=scratch,
+                name="grid",
+                verbose=0,
+                # Left alone, Tune saves every trial at its end, to a folder that other machines
+                # lack.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        ).fit()
+
+
+def _places(cpus: float, gpus: float) -> int:
+    """Trials side by side on the cluster as it is now."""
+    have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    places = [have.get("CPU", 1.0) / cpus] + ([have.get("GPU", 0.0) / gpus] if gpus else [])
+    return max(1, int(min(places)))
+
+
+class _GridTrial(tune.Trainable):
+    """One step, in a process that is kept for the next and with it what was read."""
+
+    def setup(  # type: ignore[override]
+        self, config: dict[str, Any], parts: tuple[Store, Sweep, Grid, float]
+    ) -> None:
+        """Tune's word for a constructor; ``parts`` comes from the object store."""
+        store, sweep, grid, gpus = parts
+        torch.set_num_threads(1)
+        self._runner = Runner(store, sweep, grid, torch.device("cuda" if gpus else "cpu"))
+        self._step = _step_of(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next step."""
+        self._step = _step_of(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Run it; a fault is a result, so that the process lives on."""
+        score, error = self._runner.run(self._step)
+        return {"score": score, "error": error, "done": True}
+
+
+def _step_of(config: dict[str, Any]) -> Step:
+    return Step(unit=config["unit"], choice=dict(config["choice"]), is_final=config["is_final"])
+
+
+@final
+class _GridSearcher(Searcher):
+    """Lets Tune ask the schedule what to run, and tells the schedule how it went."""
+
+    def __init__(self, schedule: Schedule, progress: Progress) -> None:
+        super().__init__()
+        self.schedule = schedule
+        self._progress = progress
+        self._running: dict[str, Step] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
+        """The next step as Tune's config; None makes Tune ask again later."""
+        step = self.schedule.next()
+        if step is None:
+            return str(Searcher.FINISHED) if self.schedule.is_done else None
+        self._running[trial_id] = step
+        return {"unit": step.unit, "choice": step.choice, "is_final": step.is_final}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Pass on the score or the fault; a process that died has neither."""
+        step = self._running.pop(trial_id)
+        if result is None or error:
+            self.schedule.tell(
+                step, None, "its process died (out of memory, or its machine was lost)"
+            )
+        else:
+            self.schedule.tell(step, result["score"], result["error"])
+        self._progress(self.schedule.done, self.schedule.total)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: what is finished is in the store, where a new grid begins."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing, as nothing is saved."""

@@ -1,0 +1,1 @@
+"""Scaling laws: forms, fits, intervals, sentences; numpy, scipy, polars, never torch or Ray."""

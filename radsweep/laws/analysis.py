@@ -1,0 +1,202 @@
+"""Analyse one curve: paired differences, whether it rises, its law; shared by text and charts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import polars as pl
+from scipy.stats import spearmanr
+
+from radsweep.laws.bootstrap import Bootstrapped, Interval, Variance, bootstrap, interval, variance
+from radsweep.laws.curves import FEWEST_DRAWS, Curve, Scale, curves, headline
+from radsweep.laws.fit import Fit, best
+from radsweep.laws.forms import FORMS, FloatArray
+
+# A change of a score in [0, 1] below this is called no change: it is under the reading of the
+# second decimal, in which such scores are reported.
+NEGLIGIBLE = 0.01
+
+RISES = "rises"
+FALLS = "falls"
+FLAT = "flat"
+UNDECIDED = "undecided"
+
+
+@final
+@dataclass(frozen=True)
+class Difference:
+    """A score at one scale minus the open weights' score, paired by resample."""
+
+    images: int
+    value: float
+    interval: Interval | None
+    """None without draws."""
+
+
+@final
+@dataclass(frozen=True)
+class Trend:
+    """Whether scores rise with images, and on what that rests."""
+
+    verdict: str
+    """``rises``, ``falls``, ``flat`` (any change is negligible) or ``undecided``."""
+    change: Interval | None
+    """Largest scale minus smallest, paired; None without draws or with one scale."""
+    rank_correlation: float | None
+    """Spearman's, over scales; None below 3 scales or where scores are all equal."""
+
+
+@final
+@dataclass(frozen=True)
+class Analysis:
+    """What one curve supports; None stands wherever it supports nothing."""
+
+    curve: Curve
+    differences: tuple[Difference, ...]
+    trend: Trend
+    fit: Fit | None
+    law: Bootstrapped | None
+    """The fit's draws."""
+    plain_law: Bootstrapped | None
+    """The best law that is not anchored, which can say where it crosses the open weights."""
+    no_law: str | None
+    """Why there is no law, in words."""
+    noise: Variance | None
+    open_weights_draws: FloatArray | None
+    """[D'] draws that pair with the laws' draws."""
+
+
+def paired(
+    curve: Curve, scale: Scale, other: Scale, other_curve: Curve | None = None
+) -> FloatArray | None:
+    """[D'] draws of scale minus other, over the resamples usable in both; None if too few."""
+    first = curve.mixed(scale)
+    second = (other_curve or curve).mixed(other)
+    if first is None or second is None or len(first) != len(second):
+        return None
+    gaps = first - second
+    gaps = gaps[np.isfinite(gaps)]
+    return gaps if len(gaps) >= FEWEST_DRAWS else None
+
+
+def spread(curve: Curve, scale: Scale) -> Interval | None:
+    """A scale's mean score with its interval over patients and seeds; None without draws."""
+    draws = curve.mixed(scale)
+    if draws is None or np.isfinite(draws).sum() < FEWEST_DRAWS:
+        return None
+    return interval(scale.value, draws[np.isfinite(draws)])
+
+
+def _differences(curve: Curve) -> tuple[Difference, ...]:
+    found = []
+    if curve.open_weights is not None:
+        for scale in curve.scales:
+            gap = scale.value - curve.open_weights.value
+            draws = paired(curve, scale, curve.open_weights)
+            span = None if draws is None else interval(gap, draws)
+            found.append(Difference(scale.images, gap, span))
+    return tuple(found)
+
+
+def _trend(curve: Curve) -> Trend:
+    if len(curve.scales) < 2:
+        return Trend(UNDECIDED, None, None)
+    first, last = curve.scales[0], curve.scales[-1]
+    values = curve.values
+    ranks = None
+    if len(values) > 2 and np.ptp(values) > 0:
+        ranks = float(spearmanr(curve.images, values).statistic)
+    draws = paired(curve, last, first)
+    if draws is None:
+        return Trend(UNDECIDED, None, ranks)
+    change = interval(last.value - first.value, draws)
+    verdict = UNDECIDED
+    if change.low > 0 and (ranks is None or ranks > 0):
+        verdict = RISES
+    elif change.high < 0 and (ranks is None or ranks < 0):
+        verdict = FALLS
+    elif max(abs(change.low), abs(change.high)) < NEGLIGIBLE:
+        verdict = FLAT
+    return Trend(verdict, change, ranks)
+
+
+def _usable_draws(curve: Curve) -> tuple[FloatArray | None, FloatArray | None]:
+    """Draws of all scales [D', n] and of the open weights [D'], over resamples usable in all."""
+    columns = [curve.mixed(scale) for scale in curve.scales]
+    base = None if curve.open_weights is None else curve.mixed(curve.open_weights)
+    present = [c for c in columns if c is not None]
+    everything = [*present, base] if base is not None else present
+    if len(present) < len(columns) or len({len(c) for c in everything}) != 1:
+        return None, None
+    usable = np.isfinite(np.stack(everything)).all(axis=0)
+    if usable.sum() < FEWEST_DRAWS:
+        return None, None
+    return np.stack(present, axis=1)[usable], None if base is None else base[usable]
+
+
+def _why_no_law(curve: Curve) -> str | None:
+    values = curve.values
+    if len(values) < 2:
+        return (
+            f"there are scores at {len(values)} scale only" if len(values) else "no score is usable"
+        )
+    if values.min() < 0 or values.max() > 1:
+        return f"{curve.metric_title} is not a score between 0 and 1"
+    if np.ptp(values) == 0:
+        return "the scores are identical at every scale"
+    return None
+
+
+def analyse_curve(curve: Curve) -> Analysis:
+    """Everything that one curve supports; never raises for a curve that supports nothing."""
+    differences, trend = _differences(curve), _trend(curve)
+    draws, base_draws = _usable_draws(curve)
+    layers = [s.draws for s in curve.scales if s.draws is not None and np.isfinite(s.draws).all()]
+    noise = None
+    if draws is not None and len(layers) == len(curve.scales):
+        noise = variance([scale.values for scale in curve.scales], layers)
+    reason = _why_no_law(curve)
+    if reason is not None:
+        return Analysis(curve, differences, trend, None, None, None, reason, noise, base_draws)
+    images, values = curve.images, curve.values
+    anchor = None if curve.open_weights is None else curve.open_weights.value
+    anchored = anchor is not None and 0 <= anchor <= 1 and (draws is None or base_draws is not None)
+    sigma = None
+    if draws is not None and draws.std() > 0:
+        # All scales share their resamples, so their noise is alike and partly common: equal
+        # weights, and one standard error that says which left-out errors can be told apart.
+        sigma = np.full(len(images), float(np.sqrt(draws.var(axis=0, ddof=1).mean())))
+    forms = FORMS if anchored else [form for form in FORMS if not form.is_anchored]
+    chosen = best(images, values, sigma=sigma, anchor=anchor, forms=forms)
+    if draws is None:
+        return Analysis(curve, differences, trend, chosen, None, None, None, noise, None)
+    law = bootstrap(
+        chosen.form, images, draws, values, sigma=sigma, anchor=anchor, anchor_draws=base_draws
+    )
+    plain_law = law
+    if chosen.form.is_anchored:
+        plain_forms = [form for form in FORMS if not form.is_anchored]
+        plain = best(images, values, sigma=sigma, forms=plain_forms)
+        plain_law = bootstrap(plain.form, images, draws, values, sigma=sigma)
+    return Analysis(curve, differences, trend, law.fit, law, plain_law, None, noise, base_draws)
+
+
+def analyse(scores: pl.DataFrame) -> tuple[Analysis, ...]:
+    """Every headline curve of a score table, analysed; sorted by sweep, task, metric, paradigm.
+
+    Raises:
+        SpecError: the table lacks a column or holds two cells in one place (``curves``).
+    """
+    return tuple(analyse_curve(curve) for curve in curves(headline(scores)))
+
+
+def by_task(analyses: Sequence[Analysis]) -> dict[tuple[str, str, str, str], list[Analysis]]:
+    """Group analyses by (sweep, task, probe, metric), in their order."""
+    groups: dict[tuple[str, str, str, str], list[Analysis]] = {}
+    for one in analyses:
+        curve = one.curve
+        groups.setdefault((curve.sweep, curve.task, curve.probe, curve.metric), []).append(one)
+    return groups

@@ -1,0 +1,226 @@
+"""Read the score table into curves: one task, metric and paradigm over its scales and seeds.
+
+The only place where laws touch the table's columns. What is unusable (a missing number) is left out
+with a sentence that says so; what is ambiguous (two cells in one place) is refused.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import polars as pl
+
+from radsweep.errors import SpecError
+from radsweep.laws.forms import FloatArray
+from radsweep.laws.words import images_in_words, metric_title, paradigm_title, task_title
+
+NEEDED = (
+    *("sweep", "cell", "paradigm", "start_from", "images", "seed", "subset_seed", "task", "probe"),
+    *("label", "metric", "headline", "value", "split", "draws"),
+)
+# Below this many usable resamples a 2.5 % percentile rests on one or two of them.
+FEWEST_DRAWS = 100
+
+
+@final
+@dataclass(frozen=True)
+class Scale:
+    """The scores of one curve at one scale."""
+
+    images: int
+    values: FloatArray
+    """[S], one per training (and subset) seed."""
+    draws: FloatArray | None
+    """[S, D], the same D patient resamples for every encoder; None if any seed lacks them."""
+
+    @property
+    def value(self) -> float:
+        """Mean over seeds."""
+        return float(self.values.mean())
+
+
+@final
+@dataclass(frozen=True)
+class Curve:
+    """The scores of one paradigm on one task and metric, smallest scale first."""
+
+    sweep: str
+    task: str
+    probe: str
+    metric: str
+    label: str
+    paradigm: str
+    start_from: str
+    arm: str
+    """The paradigm, with its open weights where one paradigm starts from several."""
+    scales: tuple[Scale, ...]
+    open_weights: Scale | None
+    """The score at 0 in-domain images."""
+    left_out: tuple[str, ...]
+    """What was unusable, in sentences."""
+
+    @property
+    def images(self) -> FloatArray:
+        """[n] scales."""
+        return np.array([float(scale.images) for scale in self.scales], dtype=np.float64)
+
+    @property
+    def values(self) -> FloatArray:
+        """[n] scores, mean over seeds."""
+        return np.array([scale.value for scale in self.scales])
+
+    @property
+    def title(self) -> str:
+        """Task (with the probe, where it is not the only one) and metric, to read."""
+        probe = f" ({self.probe})" if self.probe else ""
+        return f"{task_title(self.task)}{probe}"
+
+    @property
+    def arm_title(self) -> str:
+        """The arm, to read."""
+        return paradigm_title(self.arm)
+
+    @property
+    def metric_title(self) -> str:
+        """The metric, to read."""
+        return metric_title(self.metric)
+
+    def mixed(self, scale: Scale) -> FloatArray | None:
+        """[D] draws of the scale's mean score, patients and seeds resampled; None without draws.
+
+        The generator comes from what the curve and scale *are*, so a second call, and a second
+        machine, gets the same draws.
+        """
+        if scale.draws is None:
+            return None
+        where = self.start_from if scale.images == 0 else self.arm
+        identity = (self.sweep, self.task, self.probe, self.metric, self.label, where, scale.images)
+        seed = zlib.crc32("|".join(map(str, identity)).encode())
+        return mix_seeds(scale.values, scale.draws, np.random.default_rng(seed))
+
+
+def mix_seeds(values: FloatArray, draws: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Draws [D] of a mean over S training seeds with both layers of noise: patients and seeds.
+
+    Draw i takes patient resample i and a resample of the seeds. A resampled mean of S seeds varies
+    by (S - 1) / S of what it should (the plug-in variance); its deviation from the plain mean is
+    therefore stretched by sqrt(S / (S - 1)). With one seed only the patients vary.
+
+    Args:
+        values: [S] scores, for the check that there is one per seed.
+        draws: [S, D] the same scores under D patient resamples.
+        rng: source of the seed resamples.
+    """
+    seeds, count = draws.shape
+    if len(values) != seeds:
+        raise SpecError(f"{len(values)} scores but draws for {seeds} seeds")
+    plain: FloatArray = draws.mean(axis=0)
+    if seeds == 1:
+        return plain
+    picks = rng.integers(0, seeds, size=(seeds, count))
+    resampled = np.take_along_axis(draws, picks, axis=0).mean(axis=0)
+    stretched: FloatArray = plain + np.sqrt(seeds / (seeds - 1)) * (resampled - plain)
+    return stretched
+
+
+def headline(scores: pl.DataFrame) -> pl.DataFrame:
+    """The rows that laws are fitted on: test split, the task's headline metric over all labels."""
+    lacking = [name for name in NEEDED if name not in scores.columns]
+    if lacking:
+        raise SpecError(f"the score table lacks the columns {', '.join(lacking)}")
+    return scores.filter(pl.col("headline") & (pl.col("split") == "test"))
+
+
+def _scale(images: int, rows: list[dict[str, Any]], place: str) -> tuple[Scale | None, list[str]]:
+    usable, left_out = [], []
+    for row in rows:
+        if row["value"] is None or not np.isfinite(row["value"]):
+            left_out.append(f"{place}: the score of cell {row['cell']} is missing and is left out.")
+        else:
+            usable.append(row)
+    taken = [(row["seed"], row["subset_seed"]) for row in usable]
+    if len(set(taken)) < len(taken):
+        cells = ", ".join(sorted({row["cell"] for row in usable}))
+        raise SpecError(
+            f"{place}: several scores share one seed (cells {cells}); "
+            "filter the table to one recipe per paradigm and one score per cell"
+        )
+    if not usable:
+        return None, left_out
+    values = np.array([row["value"] for row in usable], dtype=np.float64)
+    if any(row["draws"] is None for row in usable):
+        return Scale(images, values, None), left_out
+    lengths = {len(row["draws"]) for row in usable}
+    if len(lengths) > 1:
+        raise SpecError(
+            f"{place}: draws of different lengths {sorted(lengths)} cannot be paired; "
+            "evaluate these cells again under one protocol"
+        )
+    return Scale(images, values, np.array([r["draws"] for r in usable], dtype=np.float64)), left_out
+
+
+def _curve(
+    key: tuple[str, ...],
+    arm: str,
+    probe: str,
+    rows: list[dict[str, Any]],
+    baseline_rows: list[dict[str, Any]],
+) -> Curve:
+    sweep, task, _, metric, label, paradigm, start_from = key
+    by_images: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        by_images[row["images"]].append(row)
+    left_out: list[str] = []
+    scales = []
+    named = f"{task_title(task)}, {paradigm_title(arm)}"
+    for images in sorted(by_images):
+        place = f"{named}, {images_in_words(images)} images"
+        scale, notes = _scale(images, by_images[images], place)
+        left_out += notes
+        if scale is not None:
+            scales.append(scale)
+    open_weights, notes = _scale(0, baseline_rows, f"{named}, open weights")
+    return Curve(
+        *(sweep, task, probe, metric, label, paradigm, start_from, arm),
+        scales=tuple(scales),
+        open_weights=open_weights,
+        left_out=tuple(left_out + notes),
+    )
+
+
+def curves(rows: pl.DataFrame) -> list[Curve]:
+    """Group score rows (of ``headline``, or any of one split) into curves, sorted by what they are.
+
+    The open weights of a curve are its own paradigm's rows at 0 images, else those of another
+    paradigm that starts from the same weights. A curve that has open weights only is not listed.
+
+    Raises:
+        SpecError: a column is missing, or two cells hold the same paradigm, scale and seed.
+    """
+    lacking = [name for name in NEEDED if name not in rows.columns]
+    if lacking:
+        raise SpecError(f"the score table lacks the columns {', '.join(lacking)}")
+    names = ("sweep", "task", "probe", "metric", "label", "paradigm", "start_from")
+    trained: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    untouched: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    starts: dict[tuple[str, str], set[str]] = defaultdict(set)
+    probes: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for row in rows.select(NEEDED).sort("images", "seed", "subset_seed").iter_rows(named=True):
+        key = tuple(row[name] for name in names)
+        (untouched if row["images"] == 0 else trained)[key].append(row)
+        starts[row["sweep"], row["paradigm"]].add(row["start_from"])
+        probes[row["sweep"], row["task"]].add(row["probe"])
+    found = []
+    for key in sorted(trained):
+        sweep, task, probe, _, _, paradigm, start_from = key
+        several = len(starts[sweep, paradigm]) > 1
+        arm = f"{paradigm} from {start_from}" if several else paradigm
+        same_start = [k for k in sorted(untouched) if k[:5] == key[:5] and k[6] == start_from]
+        own = key if key in untouched else next(iter(same_start), key)
+        shown_probe = probe if len(probes[sweep, task]) > 1 else ""
+        found.append(_curve(key, arm, shown_probe, trained[key], untouched.get(own, [])))
+    return found

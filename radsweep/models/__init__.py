@@ -1,0 +1,1 @@
+"""Encoders by timm name, text towers, and published weights in both directions."""

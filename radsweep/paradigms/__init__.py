@@ -1,0 +1,1 @@
+"""Ways to learn from x-rays: one module each, found by name."""

@@ -1,0 +1,228 @@
+"""What CLIP and UniCL share: an image encoder and a text tower that meet in one space."""
+
+import hashlib
+import math
+import re
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from radsweep.corpus.example import Example, Viewer, Views
+from radsweep.errors import SpecError
+from radsweep.models.backbone import build_backbone
+from radsweep.models.text import TextEncoder, TextTower, train_tokenizer, vocabulary
+from radsweep.models.weights import (
+    ENCODER,
+    PARADIGM,
+    TOKENIZER,
+    StartWeights,
+    contiguous,
+    save_encoder,
+)
+from radsweep.paradigms.augment import jittered, random_crop
+from radsweep.paradigms.base import Paradigm
+from radsweep.paradigms.contrast import LARGEST_SCALE, contrast, floor
+from radsweep.paradigms.groups import layer_scales, make_groups
+from radsweep.paradigms.settings import require_shares
+from radsweep.specs import Recipe
+
+NO_TEXT = -1
+"""Class of a pair that has nothing to say; it takes no part in the loss."""
+
+
+def text_class(text: str) -> int:
+    """A positive 63-bit number that equal texts share, whatever their case and spacing."""
+    normal = re.sub(r"\s+", " ", text).strip().lower()
+    digest = hashlib.blake2b(normal.encode(), digest_size=8).digest()
+    return (int.from_bytes(digest, "big") >> 1) | 1
+
+
+class Words(Protocol):
+    """What is said of an x-ray. Small and picklable."""
+
+    def __call__(self, example: Example, generator: np.random.Generator) -> tuple[str, int]:
+        """A text, and its class as ``contrast`` takes it."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportWords:
+    """The report; equal ones are one class if they are merged, and else each is its own."""
+
+    merge_duplicates: bool
+
+    def __call__(self, example: Example, generator: np.random.Generator) -> tuple[str, int]:
+        """Nothing, out of the loss, where there is no report."""
+        if not example.report:
+            return "", NO_TEXT
+        return example.report, text_class(example.report) if self.merge_duplicates else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairViewer:
+    """A crop of the image beside the tokens and the class of a text."""
+
+    image_size: int
+    crop_scale_min: float
+    jitter: float
+    encoder: TextEncoder
+    words: Words
+
+    def __call__(self, example: Example, generator: np.random.Generator) -> Views:
+        """``image`` uint8 [1, S, S], ``text`` int64 [length], ``same`` int64 []."""
+        text, same = self.words(example, generator)
+        crop = random_crop(example.pixels, self.image_size, self.crop_scale_min, 1.0, generator)
+        return {
+            "image": jittered(crop, self.jitter, generator),
+            "text": self.encoder.encode(text, generator),
+            "same": np.array(same, np.int64),
+        }
+
+
+class ImageText(Paradigm):
+    """Abstract. State-dict names beside the encoder are those of ``StartWeights.paradigm``."""
+
+    def __init__(self, recipe: Recipe, settings: Any, tokenizer: str) -> None:
+        """Random weights; ``settings`` is of the paradigm's own class.
+
+        Raises SpecError where settings are impossible.
+        """
+        super().__init__()
+        require_shares(settings, "crop_scale_min")
+        if settings.temperature <= 0:
+            raise SpecError(f"temperature is {settings.temperature}; it must be positive")
+        self.settings: Any = settings
+        self.tokenizer, self.image_size = tokenizer, recipe.image_size
+        self.encoder = build_backbone(
+            recipe.encoder,
+            recipe.image_size,
+            dict(recipe.encoder_settings),
+            recipe.pixel_mean,
+            recipe.pixel_std,
+        )
+        self.text = TextTower(
+            vocabulary=vocabulary(tokenizer).size,
+            length=settings.text_length,
+            width=settings.text_width,
+            layers=settings.text_layers,
+            heads=settings.text_heads,
+            pooling=settings.text_pooling,
+        )
+        self.image_projection = _projection(self.encoder.dim, settings.embed_dim)
+        self.text_projection = _projection(settings.text_width, settings.embed_dim)
+        self.logit_scale = nn.Parameter(torch.tensor(-math.log(settings.temperature)))
+        self._last_excess: Tensor | None = None
+
+    @classmethod
+    def build(cls, recipe: Recipe, start: StartWeights | None, reports: Iterable[str]) -> Self:
+        """See ``Paradigm.build``. A text tower comes with its tokenizer, or both are new."""
+        settings = cls.read(recipe)
+        tower = start is not None and "text.positions" in start.paradigm
+        if start is not None and tower and start.tokenizer is not None:
+            tokenizer = start.tokenizer
+        else:
+            tokenizer = train_tokenizer(reports, settings.vocabulary_size)
+        paradigm = cls(recipe, settings, tokenizer)
+        if start is not None:
+            paradigm.encoder.load(start.encoder)
+        if start is not None and tower:
+            paradigm._load_text(start)
+        return paradigm
+
+    @classmethod
+    @abstractmethod
+    def read(cls, recipe: Recipe) -> Any:
+        """The recipe's settings of this paradigm, checked."""
+
+    @abstractmethod
+    def words(self) -> Words:
+        """What is said of an image."""
+
+    def viewer(self) -> Viewer:
+        """A crop and a text."""
+        settings = self.settings
+        return PairViewer(
+            image_size=self.image_size,
+            crop_scale_min=settings.crop_scale_min,
+            jitter=settings.jitter,
+            encoder=TextEncoder(
+                tokenizer=self.tokenizer, length=settings.text_length, policy=settings.text_policy
+            ),
+            words=self.words(),
+        )
+
+    def _load_text(self, start: StartWeights) -> None:
+        own = {n: t for n, t in self.state_dict().items() if not n.startswith("encoder.")}
+        given = start.paradigm
+        faults = [f"missing: {name}" for name in sorted(own.keys() - given.keys())]
+        faults += [f"surplus: {name}" for name in sorted(given.keys() - own.keys())]
+        faults += [
+            f"{name} is {tuple(given[name].shape)}, not {tuple(own[name].shape)}"
+            for name in sorted(own.keys() & given.keys())
+            if own[name].shape != given[name].shape
+        ]
+        if faults:
+            raise SpecError(
+                "the starting weights' text tower does not fit the settings (text_width, "
+                "text_layers, text_length, embed_dim): " + "; ".join(faults)
+            )
+        self.load_state_dict(given, strict=False)
+
+    def losses(self, batch: Mapping[str, Tensor], spent: float) -> dict[str, Tensor]:
+        """One term, ``contrast``; see ``Paradigm.losses``."""
+        image = self.encoder(batch["image"]) @ self.image_projection
+        text = self.text(batch["text"]) @ self.text_projection
+        loss = contrast(image, text, batch["same"], self.logit_scale)
+        with torch.no_grad():
+            self._last_excess = loss.detach() - floor(batch["same"])
+        return {"contrast": loss}
+
+    def parameter_groups(self, recipe: Recipe) -> list[dict[str, object]]:
+        """No decay on biases, norms, temperature, positions, tokens and depthwise filters.
+
+        As MedImageInsight's released configuration; the text side has its own learning-rate scale.
+        """
+        scales = {
+            f"encoder.{name}": scale
+            for name, scale in layer_scales(self.encoder, recipe.layer_decay).items()
+        }
+        undecayed = re.compile(r"bias$|norm|logit_scale|pos|token|cpe\d|gamma")
+        text = self.settings.text_learning_rate_scale
+        return make_groups(
+            self.named_parameters(),
+            lambda name: scales.get(name, text if name.startswith("text") else 1.0),
+            lambda name: 0.0 if undecayed.search(name) else 1.0,
+        )
+
+    def after_step(self, spent: float) -> None:
+        """Keep the temperature where CLIP keeps it."""
+        with torch.no_grad():
+            self.logit_scale.clamp_(max=LARGEST_SCALE)
+
+    def monitors(self) -> dict[str, float]:
+        """Logit scale, and the loss above the least it can be (comparable whatever the classes)."""
+        if self._last_excess is None:
+            return {}
+        return {
+            "logit_scale": float(self.logit_scale.detach().exp()),
+            "excess_loss": float(self._last_excess),
+        }
+
+    def save(self, folder: Path) -> None:
+        """Encoder, text side, tokenizer."""
+        save_encoder(self.encoder, folder / ENCODER)
+        rest = {n: t for n, t in self.state_dict().items() if not n.startswith("encoder.")}
+        save_file(contiguous(rest), folder / PARADIGM)
+        (folder / TOKENIZER).write_text(self.tokenizer)
+
+
+def _projection(width: int, embed_dim: int) -> nn.Parameter:
+    """Used as features @ projection, as CLIP does, with its scale of 1 / sqrt(width)."""
+    return nn.Parameter(torch.randn(width, embed_dim) * width**-0.5)

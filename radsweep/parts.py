@@ -1,0 +1,102 @@
+"""Find a part (paradigm, task, probe, chart) by the name of its module.
+
+``clip`` is ``radsweep.paradigms.clip``; a dotted name such as ``mypackage.mae`` is that module, wherever it
+is installed. A part is therefore one file and no edit elsewhere. What a plan must know about a part (its
+``VERSION`` and the names of its ``Settings``) is read from the source text without running it, so that a
+plan needs neither torch nor Ray.
+"""
+
+import ast
+import difflib
+import importlib
+import importlib.util
+import pkgutil
+from functools import cache
+from pathlib import Path
+
+from radsweep.errors import SpecError
+
+OBJECT_NAMES = {"paradigms": "PARADIGM", "tasks": "TASK", "probes": "PROBE"}
+"""Kind of part -> the name that its module ends in, as in ``PARADIGM = Clip``."""
+
+NOT_PARTS = frozenset({"base"})
+
+
+def did_you_mean(name: str, known: list[str]) -> str:
+    """The tail of an error message: a close match if there is one, and all that is known."""
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}known: {', '.join(known)}"
+
+
+@cache
+def names(kind: str) -> list[str]:
+    """The parts of one kind that come with radsweep: modules that end in the object of that kind."""
+    folder = Path(__file__).parent / kind
+    ending = f"\n{OBJECT_NAMES[kind]} = "
+    return sorted(
+        module.name
+        for module in pkgutil.iter_modules([str(folder)])
+        if module.name not in NOT_PARTS and ending in (folder / f"{module.name}.py").read_text()
+    )
+
+
+def find(kind: str, name: str) -> type:
+    """The class of a part, imported. Raises SpecError as ``check`` does."""
+    check(kind, name)
+    module = importlib.import_module(_module_name(kind, name))
+    part = vars(module).get(OBJECT_NAMES[kind])
+    if not isinstance(part, type):
+        raise SpecError(
+            f"{module.__name__} has no {OBJECT_NAMES[kind]} = <class>; add it at its end"
+        )
+    return part
+
+
+def check(kind: str, name: str) -> None:
+    """Raise SpecError, with the nearest known name, unless the part exists. Imports nothing of it."""
+    _source(kind, name)
+
+
+def version(kind: str, name: str) -> int:
+    """The part's ``VERSION``, an integer that is raised when its numbers change."""
+    for node in _source(kind, name).body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else None
+        if isinstance(target, ast.Name) and target.id == "VERSION":
+            value = ast.literal_eval(node.value)  # type: ignore[attr-defined]
+            if isinstance(value, int):
+                return value
+    raise SpecError(f"{kind}/{name} has no line VERSION = <integer>; it is part of every key")
+
+
+def setting_names(kind: str, name: str) -> list[str]:
+    """Field names of the part's ``Settings`` dataclass; empty if it has none."""
+    for node in _source(kind, name).body:
+        if isinstance(node, ast.ClassDef) and node.name == "Settings":
+            return [
+                item.target.id
+                for item in node.body
+                if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
+            ]
+    return []
+
+
+def _module_name(kind: str, name: str) -> str:
+    return name if "." in name else f"radsweep.{kind}.{name}"
+
+
+@cache
+def _source(kind: str, name: str) -> ast.Module:
+    if "." not in name and name not in names(kind):
+        raise SpecError(
+            f"no {kind.removesuffix('s')} named {name!r}; {did_you_mean(name, names(kind))}"
+        )
+    try:
+        found = importlib.util.find_spec(_module_name(kind, name))
+    except ModuleNotFoundError:
+        found = None
+    if found is None or found.origin is None:
+        raise SpecError(
+            f"no module {name!r} for a {kind.removesuffix('s')}; is its package installed?"
+        )
+    return ast.parse(Path(found.origin).read_text())

@@ -1,0 +1,1 @@
+"""Spend one budget on one cell."""

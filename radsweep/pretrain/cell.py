@@ -1,0 +1,173 @@
+"""From a cell to its encoder, in this process: weights in, budget spent, weights out. No Ray here."""
+
+import importlib.metadata
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import polars as pl
+import torch
+
+from radsweep import parts
+from radsweep.corpus.example import Viewer, Views
+from radsweep.corpus.manifest import Corpus
+from radsweep.corpus.subset import SubsetIndex, select
+from radsweep.errors import BudgetError
+from radsweep.keys import canonical, seed_of
+from radsweep.models.weights import StartWeights, encoder_digest
+from radsweep.paradigms.base import Paradigm
+from radsweep.pretrain import checkpoint
+from radsweep.pretrain.flops import flops_per_image
+from radsweep.pretrain.loop import Progress, Ranks, make_optimiser, pretrain
+from radsweep.pretrain.start import start_weights
+from radsweep.specs import Cell, Recipe
+from radsweep.store import Store
+from radsweep.store.record import CellStore, Record
+
+VERSIONED = ("torch", "torchvision", "timm", "transformers", "ray", "numpy")
+STATE_SECONDS = 1.0
+"""Least time between two writes of ``state.json``: an object store charges per request."""
+
+MakeBatches = Callable[[SubsetIndex, Viewer, Ranks, int, int | None], Iterable[Views]]
+"""(subset, viewer, ranks, first step, steps) -> this rank's batches."""
+
+
+def build(
+    recipe: Recipe, start: StartWeights | None, reports: Iterable[str], seed: int
+) -> Paradigm:
+    """The recipe's paradigm, its random parts seeded by the recipe and ``seed`` alone."""
+    paradigm_class: type[Paradigm] = parts.find("paradigms", recipe.paradigm)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of("initialise", canonical(recipe), seed) % 2**63)
+        return paradigm_class.build(recipe, start, reports)
+
+
+def fit(
+    cell: Cell,
+    store: Store,
+    ranks: Ranks,
+    make_batches: MakeBatches,
+    *,
+    checkpoint_steps: int,
+    report: Callable[[dict[str, float]], None],
+) -> Record:
+    """Pretrain one cell and leave its weights and log in the store (rank 0); gives its record.
+
+    Goes on from the newest checkpoint where there is one. Neither takes the lease nor writes ``DONE``:
+    that is the driver's.
+
+    Args:
+        cell: what to do.
+        store: where the corpus, the starting weights and the cell's folder are.
+        ranks: this process among those that train the cell.
+        make_batches: the stream, with or without Ray.
+        checkpoint_steps: steps between checkpoints.
+        report: is given each log row, on every rank.
+
+    Raises CellError where the cell ends without an encoder that may be scored.
+    """
+    corner = CellStore(store, cell.name)
+    corpus = Corpus.open(store, cell.subset.corpus)
+    subset = select(corpus, cell.subset)
+    start = start_weights(store, cell.recipe.start_from)
+    paradigm = build(cell.recipe, start, subset.reports(), cell.seed)
+    start_digest = encoder_digest(paradigm.encoder.state_dict())
+    progress = Progress()
+    per_image = 0.0
+    if not cell.is_baseline:
+        per_image = flops_per_image(paradigm, cell.recipe)
+        steps = cell.budget.steps_for(per_image)
+        paradigm.to(ranks.device)
+        optimiser = make_optimiser(paradigm, cell.recipe)
+        # Every attempt starts from the same random state; a checkpoint then overwrites it.
+        torch.manual_seed(seed_of("train", cell.key, ranks.rank) % 2**63)
+        progress = checkpoint.load(corner, paradigm, optimiser, ranks.device, ranks.rank)
+        said_at = 0.0
+
+        def tell(row: dict[str, float]) -> None:
+            nonlocal said_at
+            if ranks.rank == 0 and time.monotonic() - said_at > STATE_SECONDS:
+                said_at = time.monotonic()
+                corner.set_state("running", **{key: row[key] for key in TOLD})
+            report(row)
+
+        def keep() -> None:
+            states = checkpoint.random_states(ranks.device)
+            if ranks.rank == 0:
+                checkpoint.save(corner, paradigm, optimiser, progress, states)
+
+        pretrain(
+            cell,
+            paradigm,
+            optimiser,
+            make_batches(subset, paradigm.viewer(), ranks, progress.step, steps),
+            steps=steps,
+            progress=progress,
+            ranks=ranks,
+            report=tell,
+            checkpoint=keep,
+            checkpoint_steps=checkpoint_steps,
+        )
+        _audit(cell, per_image, progress)
+    if ranks.rank == 0:
+        _save_weights(corner, paradigm.cpu())
+        _save_log(corner, progress)
+    images_seen = progress.step * cell.budget.batch_size
+    on_gpu = ranks.device.type == "cuda"
+    return Record(
+        cell=cell.name,
+        key=cell.key,
+        images=subset.images,
+        patients=subset.patients,
+        subset_digest=subset.digest,
+        images_seen=images_seen,
+        steps=progress.step,
+        epochs=images_seen / subset.images if subset.images else 0.0,
+        flops_per_image=per_image,
+        flops=per_image * images_seen,
+        seconds=progress.seconds,
+        gpu_seconds=progress.seconds * ranks.size if on_gpu else 0.0,
+        workers=ranks.size,
+        device=torch.cuda.get_device_name(ranks.device) if on_gpu else "cpu",
+        encoder_digest=encoder_digest(paradigm.encoder.state_dict()),
+        start_digest=start_digest,
+        final_losses={
+            name: value
+            for name, value in (progress.rows[-1].items() if progress.rows else ())
+            if name.startswith("loss")
+        },
+        versions={name: importlib.metadata.version(name) for name in VERSIONED},
+    )
+
+
+TOLD = ("spent", "step", "images_seen", "loss", "images_per_second", "data_wait")
+"""Figures of a log row that ``state.json`` repeats while the cell runs."""
+
+BUDGET_TOLERANCE = 0.01
+
+
+def _audit(cell: Cell, per_image: float, progress: Progress) -> None:
+    """Raise BudgetError unless the cell spent its budget within one percent (one step at least)."""
+    images_seen = progress.step * cell.budget.batch_size
+    budget = cell.budget
+    for unit, given, spent, one_step in (
+        ("images_seen", budget.images_seen, images_seen, budget.batch_size),
+        ("steps", budget.steps, progress.step, 1),
+        ("flops", budget.flops, per_image * images_seen, per_image * budget.batch_size),
+    ):
+        if given is not None and abs(spent - given) > max(BUDGET_TOLERANCE * given, one_step):
+            raise BudgetError(
+                f"{cell.name} spent {spent:g} {unit} of a budget of {given:g}; run it again"
+            )
+
+
+def _save_weights(corner: CellStore, paradigm: Paradigm) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        paradigm.save(Path(scratch))
+        for file in sorted(Path(scratch).iterdir()):
+            corner.store.write_bytes(corner.path(file.name), file.read_bytes())
+
+
+def _save_log(corner: CellStore, progress: Progress) -> None:
+    corner.store.write_table(corner.path("steps.parquet"), pl.DataFrame(progress.rows))

@@ -1,0 +1,36 @@
+"""Schedules as pure functions of the share of the budget spent, so that every data scale gets the same shape."""
+
+import math
+
+from torch.optim import Optimizer
+
+from radsweep.specs import Recipe
+
+
+def cosine(start: float, end: float, share: float) -> float:
+    """From ``start`` at share 0 to ``end`` at share 1 along half a cosine."""
+    return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * min(max(share, 0.0), 1.0)))
+
+
+def learning_rate(recipe: Recipe, spent: float) -> float:
+    """Linear warm-up over ``recipe.warmup`` of the budget, then a cosine to the final rate."""
+    if spent < recipe.warmup:
+        return recipe.learning_rate * spent / recipe.warmup
+    share = (spent - recipe.warmup) / (1.0 - recipe.warmup)
+    return cosine(recipe.learning_rate, recipe.final_learning_rate, share)
+
+
+def weight_decay(recipe: Recipe, spent: float) -> float:
+    """Constant, or a cosine to ``recipe.weight_decay_end`` (DINOv2 raises it from 0.04 to 0.4)."""
+    if recipe.weight_decay_end is None:
+        return recipe.weight_decay
+    return cosine(recipe.weight_decay, recipe.weight_decay_end, spent)
+
+
+def apply(optimiser: Optimizer, recipe: Recipe, spent: float) -> float:
+    """Set both for every parameter group; returns the learning rate before the groups' own scales."""
+    rate, decay = learning_rate(recipe, spent), weight_decay(recipe, spent)
+    for group in optimiser.param_groups:
+        group["lr"] = rate * group["learning_rate_scale"]
+        group["weight_decay"] = decay * group["weight_decay_scale"]
+    return rate

@@ -1,0 +1,143 @@
+"""Ray around the loop: a cell as a Ray task on one device, or as a Ray Train run on several."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import ray
+import ray.train
+import torch
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+
+from radsweep.corpus.example import Viewer, Views
+from radsweep.corpus.stream import stream
+from radsweep.corpus.subset import SubsetIndex
+from radsweep.errors import CellError
+from radsweep.keys import seed_of
+from radsweep.pretrain.cell import fit
+from radsweep.pretrain.loop import Ranks
+from radsweep.specs import Cell
+from radsweep.store import Store
+from radsweep.store.record import Record
+
+FAR_AHEAD_STEPS = 10_000_000
+"""Steps that are planned for a budget in seconds; the stream is lazy, so that the number costs nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workers:
+    """Where one cell runs: never part of what it is."""
+
+    count: int = 1
+    """Training processes. 1 runs as a plain Ray task, more as a Ray Train worker group."""
+    gpus: float = 0
+    """Per process; 0 trains on CPU."""
+    cpus: float = 1
+    """Per process."""
+    stream_cpus: float = 1
+    """For each process's share of the stream."""
+    checkpoint_steps: int = 200
+    max_failures: int = 3
+    """Restarts after a lost process or machine, each from the newest checkpoint."""
+
+
+def _batches(cell: Cell, store: Store, workers: Workers) -> Any:
+    def make(
+        subset: SubsetIndex, viewer: Viewer, ranks: Ranks, first_step: int, steps: int | None
+    ) -> Iterable[Views]:
+        return stream(
+            store,
+            subset.table,
+            viewer,
+            seed=seed_of("stream", cell.subset.seed, cell.seed),
+            batch_size=cell.budget.batch_size // ranks.size,
+            world_size=ranks.size,
+            rank=ranks.rank,
+            first_step=first_step,
+            steps=steps if steps is not None else FAR_AHEAD_STEPS,
+            cpus=workers.stream_cpus,
+        )
+
+    return make
+
+
+def _train(config: dict[str, Any]) -> dict[str, Any]:
+    """One rank of a Ray Train run. A cell that ends badly is an answer, not an exception to retry."""
+    cell, store, workers = config["cell"], config["store"], config["workers"]
+    context = ray.train.get_context()
+    ranks = Ranks(rank=context.get_world_rank(), size=context.get_world_size(), device=get_device())
+    torch.set_num_threads(max(1, int(workers.cpus)))
+
+    def report(row: dict[str, float]) -> None:
+        # A barrier over the ranks and Ray's own heartbeat; figures of record go to the store.
+        ray.train.report({"spent": row["spent"], "loss": row["loss"]})
+
+    return _answer(cell, store, ranks, workers, report)
+
+
+def _alone(cell: Cell, store: Store, workers: Workers) -> dict[str, Any]:
+    """The whole cell in this process."""
+    device = torch.device("cuda" if workers.gpus else "cpu")
+    torch.set_num_threads(max(1, int(workers.cpus)))
+    return _answer(cell, store, Ranks(device=device), workers, lambda row: None)
+
+
+def _answer(
+    cell: Cell, store: Store, ranks: Ranks, workers: Workers, report: Any
+) -> dict[str, Any]:
+    try:
+        record = fit(
+            cell,
+            store,
+            ranks,
+            _batches(cell, store, workers),
+            checkpoint_steps=workers.checkpoint_steps,
+            report=report,
+        )
+    except CellError as fault:
+        return {"state": fault.state, "reason": str(fault)}
+    return {"state": "done", "record": asdict(record)}
+
+
+def run_cell(cell: Cell, store: Store, workers: Workers) -> Record:
+    """Pretrain one cell to its end on the connected cluster, from wherever it stands.
+
+    Raises CellError with the cell's end state, or Ray's own error after ``max_failures`` restarts.
+    """
+    if cell.is_baseline or workers.count == 1:
+        task = ray.remote(_alone).options(
+            num_cpus=workers.cpus,
+            num_gpus=0 if cell.is_baseline else workers.gpus,
+            max_retries=workers.max_failures,
+            name=cell.name,
+        )
+        answer = ray.get(task.remote(cell, store, workers))
+    else:
+        answer = _fit_with_ray_train(cell, store, workers)
+    if answer["state"] != "done":
+        fault = CellError(answer["reason"])
+        fault.state = answer["state"]
+        raise fault
+    return Record(**answer["record"])
+
+
+def _fit_with_ray_train(cell: Cell, store: Store, workers: Workers) -> dict[str, Any]:
+    resources = {"CPU": workers.cpus, **({"GPU": workers.gpus} if workers.gpus else {})}
+    trainer = TorchTrainer(
+        _train,  # type: ignore[arg-type]
+        train_loop_config={"cell": cell, "store": store, "workers": workers},
+        torch_config=TorchConfig(backend="nccl" if workers.gpus else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=workers.count, use_gpu=workers.gpus > 0, resources_per_worker=resources
+        ),
+        # Checkpoints are ours, in the store; what Ray Train keeps of its own is a few kilobytes.
+        run_config=RunConfig(
+            name=cell.name,
+            storage_path=os.path.join(store.url, "ray_train"),
+            failure_config=FailureConfig(max_failures=workers.max_failures),
+        ),
+    )
+    answer: dict[str, Any] = trainer.fit().return_value  # type: ignore[attr-defined]
+    return answer

@@ -1,0 +1,1 @@
+"""What is attached to a frozen encoder to answer a task: one module each, found by name."""

@@ -1,0 +1,247 @@
+"""A small language model that reads frozen visual tokens: can the findings be put into words?
+
+Every encoder gives the same number of visual tokens, whatever its grid: its last map pooled to
+``token_side`` x ``token_side`` positions, and its pooled vector. A two-layer projector takes them
+to the language model (LLaVA, Liu et al. 2023, section 4.1; LLaVA-Rad, Chaves et al. 2024), which
+writes greedily.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from radsweep.errors import SpecError
+from radsweep.probes.base import (
+    Choice,
+    Fitted,
+    FrozenFeatures,
+    Labelled,
+    Probe,
+    Range,
+    batches,
+    cosine_rate,
+    read_settings,
+    standardiser,
+)
+from radsweep.probes.language import Language, Shape, build_language, load_language, seeded
+from radsweep.specs import Scalar
+
+VERSION = 1
+
+POOL = 16
+"""Batches among which texts are grouped by length."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Of the report probe."""
+
+    language_model: str = ""
+    """A local folder in the layout of transformers; empty trains a small Llama on the train
+    reports."""
+    width: int = 128
+    layers: int = 2
+    heads: int = 4
+    vocabulary_size: int = 800
+    """The four of a model that is built here."""
+    token_side: int = 4
+    """Visual tokens along each side of the image."""
+    projector_steps: int = 0
+    """Steps at first that train the projector alone, for a language model that knows its
+    language."""
+    steps: int = 1000
+    """Steps of projector and language model together."""
+    batch_size: int = 16
+    learning_rate: float = 5e-3
+    """Peak, of AdamW; the first that a search tries. Suits a small model that starts from
+    nothing."""
+    learning_rate_low: float = 1e-3
+    learning_rate_high: float = 2e-2
+    weight_decay: float = 1e-2
+    max_tokens: int = 128
+    """Of a report; longer ones are cut."""
+    predict_batch_size: int = 256
+
+
+@final
+class _Projector(nn.Module):
+    """[B, T + 1, width] from tokens [B, T, C] and pooled [B, D], each through its own layers."""
+
+    def __init__(self, channels: int, dim: int, width: int) -> None:
+        super().__init__()
+        self.top = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
+        self.place = nn.Linear(channels, width)
+        self.whole = nn.Linear(dim, width)
+
+    def forward(self, tokens: Tensor, pooled: Tensor) -> Tensor:
+        places = self.top[0](nn.functional.gelu(self.place(tokens)))
+        whole = self.top[1](nn.functional.gelu(self.whole(pooled)))
+        return torch.cat([places, whole[:, None]], dim=1)
+
+
+@final
+class _Reader:
+    """Frozen features, standardised over the training images, as a prefix of the language model."""
+
+    def __init__(self, train: FrozenFeatures, width: int, seed: int, device: torch.device) -> None:
+        assert train.tokens is not None
+        channels = train.tokens.shape[2]
+        self._device = device
+        self._tokens = standardiser(torch.from_numpy(train.tokens.reshape(-1, channels)).float())
+        self._pooled = standardiser(torch.from_numpy(train.pooled))
+        with seeded(seed + 1):
+            self.projector = _Projector(channels, train.pooled.shape[1], width).to(device)
+
+    def prefix(self, features: FrozenFeatures, rows: NDArray[np.int64]) -> Tensor:
+        """[B, T + 1, width] of some rows."""
+        assert features.tokens is not None
+        tokens = _scaled(torch.from_numpy(features.tokens[rows]).float(), self._tokens)
+        pooled = _scaled(torch.from_numpy(features.pooled[rows]), self._pooled)
+        visual: Tensor = self.projector(tokens.to(self._device), pooled.to(self._device))
+        return visual
+
+
+def _scaled(values: Tensor, moments: tuple[Tensor, Tensor]) -> Tensor:
+    return (values - moments[0]) / moments[1]
+
+
+@final
+class _FittedReport(Fitted):
+    def __init__(self, reader: _Reader, language: Language, settings: Settings) -> None:
+        self._reader, self._language, self._settings = reader, language, settings
+
+    def predict(self, features: FrozenFeatures) -> list[str]:
+        """One text an image."""
+        texts: list[str] = []
+        self._language.model.eval()
+        for rows in _slices(len(features), self._settings.predict_batch_size):
+            with torch.inference_mode():
+                prefix = self._reader.prefix(features, rows)
+            texts += self._language.write(prefix, self._settings.max_tokens)
+        return texts
+
+    @torch.inference_mode()
+    def loss(self, features: FrozenFeatures, ids: list[list[int]]) -> float:
+        """Mean cross-entropy per token of texts given as token ids."""
+        self._language.model.eval()
+        total = 0.0
+        for rows in _slices(len(features), self._settings.predict_batch_size):
+            part = [ids[row] for row in rows]
+            mean = self._language.loss(self._reader.prefix(features, rows), part)
+            total += float(mean) * sum(len(one) for one in part)
+        return total / sum(len(one) for one in ids)
+
+
+def _by_length(
+    order: list[NDArray[np.int64]], ids: list[list[int]], seed: int
+) -> list[NDArray[np.int64]]:
+    """The same draws, regrouped so that texts of one length meet: less padding."""
+    lengths = np.array([len(one) for one in ids])
+    generator = np.random.Generator(np.random.Philox(seed))
+    grouped: list[NDArray[np.int64]] = []
+    for start in range(0, len(order), POOL):
+        pool = order[start : start + POOL]
+        drawn = np.concatenate(pool)
+        drawn = drawn[np.argsort(lengths[drawn], kind="stable")]
+        parts = np.split(drawn, len(pool))
+        grouped += [parts[i] for i in generator.permutation(len(pool))]
+    return grouped
+
+
+def _slices(images: int, size: int) -> list[NDArray[np.int64]]:
+    return [np.arange(start, min(start + size, images)) for start in range(0, images, size)]
+
+
+@final
+class Report(Probe):
+    """Projector and language model, trained on next-token prediction."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @classmethod
+    def build(cls, given: Mapping[str, Scalar]) -> Self:
+        """See ``Probe.build``."""
+        settings: Settings = read_settings(Settings, "report", given)
+        if settings.width % (2 * settings.heads) != 0:
+            raise SpecError(
+                f"report.width {settings.width} is not {settings.heads} heads of even width"
+            )
+        if min(settings.token_side, settings.batch_size, settings.steps) < 1:
+            raise SpecError("report: token_side, batch_size and steps must be at least 1")
+        return cls(settings)
+
+    @property
+    def token_side(self) -> int:
+        """See ``Probe.token_side``."""
+        return self._settings.token_side
+
+    def space(self) -> dict[str, Range]:
+        """The peak learning rate."""
+        settings = self._settings
+        return {
+            "learning_rate": Range(
+                low=settings.learning_rate_low,
+                high=settings.learning_rate_high,
+                first=settings.learning_rate,
+            )
+        }
+
+    def fit(
+        self, train: Labelled, val: Labelled, choice: Choice, seed: int, device: torch.device
+    ) -> Fitted:
+        """See ``Probe.fit``; targets are texts. ``val_score``: minus cross-entropy per token."""
+        settings = self._settings
+        language = self._language(list(train.targets), seed)
+        language.model.to(device)
+        reader = _Reader(train.features, language.width, seed, device)
+        ids = language.encode(list(train.targets), settings.max_tokens)
+        first = settings.projector_steps
+        stages = [(settings.steps, [*reader.projector.parameters(), *language.model.parameters()])]
+        if first:
+            stages.insert(0, (first, list(reader.projector.parameters())))
+        for stage, (steps, parameters) in enumerate(stages):
+            language.model.train()
+            optimiser = torch.optim.AdamW(
+                parameters,
+                lr=0.0,
+                weight_decay=settings.weight_decay,
+                betas=(0.9, 0.95),
+                foreach=True,
+            )
+            order = batches(len(ids), settings.batch_size, steps, seed + stage)
+            for step, rows in enumerate(_by_length(order, ids, seed + stage)):
+                for group in optimiser.param_groups:
+                    group["lr"] = cosine_rate(step, steps, choice["learning_rate"])
+                prefix = reader.prefix(train.features, rows)
+                loss = language.loss(prefix, [ids[row] for row in rows])
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                nn.utils.clip_grad_norm_(parameters, 1.0)
+                optimiser.step()
+        fitted = _FittedReport(reader, language, settings)
+        fitted.val_score = -fitted.loss(
+            val.features, language.encode(list(val.targets), settings.max_tokens)
+        )
+        return fitted
+
+    def _language(self, reports: list[str], seed: int) -> Language:
+        settings = self._settings
+        if settings.language_model:
+            return load_language(settings.language_model)
+        shape = Shape(
+            vocabulary_size=settings.vocabulary_size,
+            width=settings.width,
+            layers=settings.layers,
+            heads=settings.heads,
+            positions=settings.token_side**2 + 1 + settings.max_tokens,
+        )
+        return build_language(shape, reports, seed)
+
+
+PROBE = Report

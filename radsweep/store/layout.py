@@ -1,0 +1,197 @@
+"""Where things lie under the root, and how a file gets there whole.
+
+``corpora/<name@version>/``  ``cells/<cell>/``  ``features/<key>/``  ``scores/<trial>.parquet``
+``predictions/<trial>.parquet``  ``sweeps/<name>.json``
+
+A file is complete or absent: local files are written beside their place and renamed, objects are put in
+one request. Nothing is appended to and nothing is renamed afterwards, so an object store will do.
+"""
+
+import io
+import json
+import os
+import secrets
+from pathlib import PurePosixPath
+from typing import Any, cast
+
+import fsspec
+import polars as pl
+
+from radsweep.errors import StoreError
+
+LOCAL_PROTOCOLS = ("file", "local")
+
+
+class Store:
+    """A root URL and the few verbs that radsweep needs of it. Picklable; paths are relative to the root."""
+
+    def __init__(self, url: str) -> None:
+        """Opens nothing yet.
+
+        Args:
+            url: a folder, or an fsspec URL such as ``s3://bucket/prefix``.
+        """
+        self.url = url if "://" in url else os.path.abspath(url)
+        self._fs: Any
+        self._fs, root = fsspec.core.url_to_fs(self.url)
+        self._root = str(root)
+
+    def __reduce__(self) -> tuple[type["Store"], tuple[str]]:
+        return Store, (self.url,)
+
+    def __repr__(self) -> str:
+        return f"Store({self.url!r})"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the root is a folder of this machine."""
+        protocol = self._fs.protocol
+        return any(
+            name in LOCAL_PROTOCOLS
+            for name in ([protocol] if isinstance(protocol, str) else protocol)
+        )
+
+    def full(self, path: str) -> str:
+        """The path as the root's file system knows it (no protocol)."""
+        return f"{self._root}/{path}" if path else self._root
+
+    def check_writable(self) -> None:
+        """Write and delete a small file. Raises StoreError with the reason, before compute is spent."""
+        probe = f".writable-{secrets.token_hex(4)}"
+        try:
+            self.write_bytes(probe, b"radsweep")
+            self._fs.rm_file(self.full(probe))
+        except Exception as fault:
+            raise StoreError(
+                f"the store {self.url} cannot be written ({type(fault).__name__}: {fault}); "
+                "choose another with --store or RADSWEEP_STORE, or mend its permissions"
+            ) from fault
+
+    def exists(self, path: str) -> bool:
+        """Whether a file or folder is there now (listings are not cached)."""
+        self._fs.invalidate_cache()
+        return bool(self._fs.exists(self.full(path)))
+
+    def read_bytes(self, path: str) -> bytes:
+        """The whole file. Raises StoreError if it is not there."""
+        try:
+            return cast(bytes, self._fs.cat_file(self.full(path)))
+        except FileNotFoundError as fault:
+            raise StoreError(f"{path} is not in the store {self.url}") from fault
+
+    def read_ranges(self, path_start_end: list[tuple[str, int, int]]) -> list[bytes]:
+        """Byte ranges ``[start, end)`` of files, fetched together where the file system can.
+
+        Raises StoreError if a file is not there or a range is short.
+        """
+        paths = [self.full(path) for path, _, _ in path_start_end]
+        starts = [start for _, start, _ in path_start_end]
+        ends = [end for _, _, end in path_start_end]
+        try:
+            found = cast(list[bytes], self._fs.cat_ranges(paths, starts, ends, on_error="raise"))
+        except FileNotFoundError as fault:
+            raise StoreError(
+                f"a pixel shard is missing from the store {self.url}: {fault}"
+            ) from fault
+        for (path, start, end), data in zip(path_start_end, found, strict=True):
+            if len(data) != end - start:
+                raise StoreError(
+                    f"{path} ends before byte {end:,}; the file is damaged, ingest it again"
+                )
+        return found
+
+    def write_bytes(self, path: str, data: bytes) -> None:
+        """Put a file there, whole or not at all; replaces what was there."""
+        full = self.full(path)
+        if not self.is_local:
+            self._fs.pipe_file(full, data)
+            return
+        os.makedirs(os.path.dirname(full), exist_ok=True)
+        beside = f"{full}.{secrets.token_hex(4)}.partial"
+        try:
+            with open(beside, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, full)
+        finally:
+            if os.path.exists(beside):
+                os.remove(beside)
+
+    def create_bytes(self, path: str, data: bytes) -> bool:
+        """Put a file there only if none is; False if there is one. The base of every claim."""
+        full = self.full(path)
+        if self.is_local:
+            os.makedirs(os.path.dirname(full), exist_ok=True)
+        try:
+            with self._fs.open(full, "xb") as file:
+                file.write(data)
+        except FileExistsError:
+            return False
+        return True
+
+    def delete(self, path: str) -> None:
+        """Remove a file or a folder with all in it; nothing happens if it is not there."""
+        if self.exists(path):
+            self._fs.rm(self.full(path), recursive=True)
+
+    def read_json(self, path: str) -> Any:
+        """The JSON value of a file."""
+        return json.loads(self.read_bytes(path))
+
+    def write_json(self, path: str, value: object) -> None:
+        """Write ``value`` as indented JSON with sorted names."""
+        self.write_bytes(
+            path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False).encode()
+        )
+
+    def read_table(self, path: str) -> pl.DataFrame:
+        """A Parquet file."""
+        return pl.read_parquet(io.BytesIO(self.read_bytes(path)))
+
+    def write_table(self, path: str, table: pl.DataFrame) -> None:
+        """Write a Parquet file."""
+        buffer = io.BytesIO()
+        table.write_parquet(buffer)
+        self.write_bytes(path, buffer.getvalue())
+
+    def names(self, folder: str) -> list[str]:
+        """Sorted names of what lies directly in a folder; empty if there is no such folder."""
+        self._fs.invalidate_cache()
+        try:
+            found = self._fs.ls(self.full(folder), detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(
+            name for path in found if not (name := PurePosixPath(path).name).endswith(".partial")
+        )
+
+
+def corpus_folder(corpus: str) -> str:
+    """Of a corpus called ``name@version``."""
+    return f"corpora/{corpus}"
+
+
+def cell_folder(cell: str) -> str:
+    """Of a cell, by its name."""
+    return f"cells/{cell}"
+
+
+def features_folder(key: str) -> str:
+    """Of the features of one encoder on one set of images, by their key."""
+    return f"features/{key}"
+
+
+def scores_file(trial: str) -> str:
+    """The score rows of one trial, by its key."""
+    return f"scores/{trial}.parquet"
+
+
+def predictions_file(trial: str) -> str:
+    """The per-example predictions of one trial, by its key."""
+    return f"predictions/{trial}.parquet"
+
+
+def sweep_file(name: str, suffix: str = "json") -> str:
+    """A sweep's declaration (``json``), fits (``fits.parquet``) and the like."""
+    return f"sweeps/{name}.{suffix}"

@@ -1,0 +1,50 @@
+"""The one table that laws and dashboards know: a score is a number, its interval and all its coordinates."""
+
+import polars as pl
+
+from radsweep.store.layout import Store, scores_file
+
+COLUMNS: dict[str, pl.DataType | pl.datatypes.DataTypeClass] = {
+    "sweep": pl.String,
+    "cell": pl.String,
+    "paradigm": pl.String,
+    "start_from": pl.String,
+    "images": pl.Int64,  # unique in-domain images; 0 is the open weights
+    "images_seen": pl.Int64,
+    "epochs": pl.Float64,
+    "flops": pl.Float64,
+    "seed": pl.Int64,
+    "subset_seed": pl.Int64,
+    "task": pl.String,
+    "probe": pl.String,
+    "label": pl.String,  # "macro" is the mean over labels
+    "metric": pl.String,
+    "headline": pl.Boolean,  # the one number by which the task is plotted first
+    "value": pl.Float64,
+    "ci_low": pl.Float64,
+    "ci_high": pl.Float64,
+    "n_test": pl.Int64,
+    "n_positive": pl.Int64,
+    "split": pl.String,
+    "code_version": pl.String,
+    "finished_at": pl.Datetime("us", "UTC"),
+    "draws": pl.List(pl.Float32),  # draw i is the same resample of patients for every encoder
+}
+SCHEMA = pl.Schema(COLUMNS)
+
+
+def write(store: Store, trial: str, rows: pl.DataFrame) -> None:
+    """One file per trial; the columns must be the schema's.
+
+    Raises polars.exceptions.SchemaError where a column is missing or of another type.
+    """
+    store.write_table(scores_file(trial), rows.select(SCHEMA.names()).match_to_schema(SCHEMA))
+
+
+def read(store: Store, trials: list[str]) -> pl.DataFrame:
+    """The rows of these trials, in their order; trials that are not there are left out."""
+    present = set(store.names("scores"))
+    tables = [
+        store.read_table(scores_file(trial)) for trial in trials if f"{trial}.parquet" in present
+    ]
+    return pl.concat([SCHEMA.to_frame(), *tables])

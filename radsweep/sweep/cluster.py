@@ -1,0 +1,57 @@
+"""Connect to a Ray cluster, or start one on this machine, with the settings that a sweep needs."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from radsweep.errors import SpecError
+
+QUIET = {
+    # Ray Train looks at its workers every 2 s and ends a run a look later: on tiny cells that is the run.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    # After a node is lost the old size is tried for so long before a smaller one.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+    # Tune's own result files are not read by anyone, and cost a third of a short trial.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+@contextmanager
+def connected(address: str | None, cpus: int | None = None) -> Iterator[None]:
+    """A cluster for the block: the one at ``address``, or one that is started here and stopped after.
+
+    Args:
+        address: ``auto``, ``ray://host:10001`` or None to start one on this machine.
+        cpus: of the one that is started; None takes what the machine has.
+
+    Raises SpecError where nothing answers at ``address``.
+    """
+    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+    if ray.is_initialized():
+        yield
+        return
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    try:
+        ray.init(
+            address=address or "local",
+            num_cpus=cpus if address is None else None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            # Ray Train's clean-up actor asks the dashboard's state service; without it, it complains once a second.
+            include_dashboard=None if address else True,
+        )
+    except ConnectionError as fault:
+        raise SpecError(
+            f"no Ray cluster answers at {address}: {fault}; check the address, and that RAY_AUTH_MODE is the "
+            "same here and there"
+        ) from fault
+    try:
+        yield
+    finally:
+        ray.shutdown()

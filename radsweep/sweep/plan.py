@@ -1,0 +1,216 @@
+"""Which cells are missing, and what they cost, before a cent is spent.
+
+Needs the store and nothing that computes: no torch, no Ray.
+"""
+
+import tomllib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from radsweep import keys, parts
+from radsweep.errors import SpecError
+from radsweep.specs import Cell, Recipe, Sweep
+from radsweep.store import Store
+from radsweep.store.layout import corpus_folder
+from radsweep.store.record import CellStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a recipe costs, counted by building it and running one step."""
+
+    flops_per_image: float
+    """Training FLOPs: see ``radsweep.pretrain.flops`` for the convention."""
+    weight_bytes: int
+    """Of everything that a finished cell keeps."""
+
+
+CostOf = Callable[[Recipe], Cost]
+
+
+def cost_file(recipe: Recipe) -> str:
+    """Where the counted cost of a recipe is kept in the store."""
+    # What it starts from changes values and not shapes, so that it must not cost another count.
+    shapes = {**keys.canonical(recipe), "start_from": None}
+    return f"costs/{keys.key_of([shapes, parts.version('paradigms', recipe.paradigm)])}.json"
+
+
+def kept_cost(recipe: Recipe, store: Store) -> Cost | None:
+    """The cost if it was counted before, without building anything."""
+    path = cost_file(recipe)
+    return Cost(**store.read_json(path)) if store.exists(path) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """One row of the price table."""
+
+    name: str
+    devices: int
+    tflops: float
+    """Dense bf16 peak of one device, in 10^12 operations a second."""
+    utilisation: float
+    """Share of the peak that training uses."""
+    usd_per_hour: float
+    """For the whole machine."""
+
+    def device_hours(self, flops: float) -> float:
+        """Hours of one device that this many operations take."""
+        return flops / (self.tflops * 1e12 * self.utilisation) / 3600
+
+    def usd(self, device_hours: float) -> float:
+        """What they cost when all devices of the machine are kept busy."""
+        return device_hours / self.devices * self.usd_per_hour
+
+
+def read_machine(name: str, prices: Path | None) -> Machine:
+    """One machine of the price table (ours, or the user's own file). Raises SpecError if it is not there."""
+    text = (
+        prices.read_text()
+        if prices
+        else resources.files("radsweep.sweep").joinpath("prices.toml").read_text()
+    )
+    machines: dict[str, dict[str, Any]] = tomllib.loads(text)["machines"]
+    if name not in machines:
+        raise SpecError(
+            f"no machine {name!r} in the price table; {parts.did_you_mean(name, sorted(machines))}"
+        )
+    return Machine(name=name, **machines[name])
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellPlan:
+    """One cell: where it stands and what it takes."""
+
+    cell: str
+    paradigm: str
+    images: int
+    seed: int
+    state: str
+    """``done``, ``missing`` (to be run) or ``blocked`` (cannot be run; see ``reason``)."""
+    reason: str | None
+    steps: int | None
+    images_seen: int | None
+    epochs: float | None
+    flops: float
+    device_hours: float
+    usd: float
+    weight_bytes: int
+    """Kept in the store when it is done; while it runs, up to two checkpoints of about three times that."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The whole grid."""
+
+    sweep: str
+    corpus: str
+    corpus_images: int
+    """Images that pretraining may use."""
+    machine: Machine
+    cells: tuple[CellPlan, ...]
+
+    def count(self, state: str) -> int:
+        """Cells in a state."""
+        return sum(cell.state == state for cell in self.cells)
+
+    def total(self, field: str, state: str = "missing") -> float:
+        """Sum of a number over the cells in a state."""
+        return float(sum(asdict(cell)[field] for cell in self.cells if cell.state == state))
+
+
+def check(sweep: Sweep, store: Store) -> dict[str, Any]:
+    """Find the user's faults before compute is spent; gives the corpus card.
+
+    Raises SpecError for a corpus that is not there or too small, and for a task that it has nothing for.
+    """
+    card = _card(store, sweep.corpus)
+    available = card["splits"]["pretrain"]["images"]
+    largest = sweep.images[-1]
+    if largest > available:
+        raise SpecError(
+            f"sweep {sweep.name} asks for {largest:,} images and corpus {sweep.corpus} has {available:,} "
+            "for pretraining; lower `images` or ingest more"
+        )
+    if sweep.protocol is not None:
+        scored_on = sweep.protocol.corpus or sweep.corpus
+        for task in sweep.protocol.tasks:
+            parts.find("tasks", task).check(_card(store, scored_on))  # type: ignore[attr-defined]
+    return card
+
+
+def _card(store: Store, corpus: str) -> dict[str, Any]:
+    path = f"{corpus_folder(corpus)}/card.json"
+    if not store.exists(path):
+        known = store.names("corpora")
+        hint = parts.did_you_mean(corpus, known) if known else "the store has none yet"
+        raise SpecError(
+            f"corpus {corpus} is not in the store {store.url} ({hint}); make it with "
+            f"`radsweep ingest SRC --corpus {corpus}`"
+        )
+    card: dict[str, Any] = store.read_json(path)
+    return card
+
+
+def make_plan(sweep: Sweep, store: Store, machine: Machine, cost_of: CostOf) -> Plan:
+    """The grid with states and costs. Raises SpecError as ``check`` does.
+
+    Args:
+        sweep: what is wanted.
+        store: what is there.
+        machine: what it would run on.
+        cost_of: counts or recalls what a recipe costs.
+    """
+    card = check(sweep, store)
+    return Plan(
+        sweep=sweep.name,
+        corpus=sweep.corpus,
+        corpus_images=card["splits"]["pretrain"]["images"],
+        machine=machine,
+        cells=tuple(_plan_cell(cell, store, machine, cost_of) for cell in sweep.cells()),
+    )
+
+
+def blocked_by(cell: Cell, store: Store) -> str | None:
+    """Why a cell cannot be run now, or None."""
+    kind, _, name = cell.recipe.start_from.partition(":")
+    if kind == "cell" and not CellStore(store, name).is_done:
+        return f"starts from cell {name}, which is not done; run its sweep first"
+    return None
+
+
+def _plan_cell(cell: Cell, store: Store, machine: Machine, cost_of: CostOf) -> CellPlan:
+    done = CellStore(store, cell.name).is_done
+    reason = None if done else blocked_by(cell, store)
+    steps: int | None = 0
+    flops = 0.0
+    cost = cost_of(cell.recipe)
+    if not cell.is_baseline:
+        per_image = cost.flops_per_image
+        steps = cell.budget.steps_for(per_image)
+        if steps is not None:
+            flops = per_image * steps * cell.budget.batch_size
+        else:
+            assert cell.budget.gpu_seconds is not None
+            flops = cell.budget.gpu_seconds * machine.tflops * 1e12 * machine.utilisation
+    images_seen = None if steps is None else steps * cell.budget.batch_size
+    epochs = None if images_seen is None or cell.is_baseline else images_seen / cell.subset.images
+    hours = machine.device_hours(flops)
+    return CellPlan(
+        cell=cell.name,
+        paradigm=cell.recipe.paradigm,
+        images=cell.subset.images,
+        seed=cell.seed,
+        state="done" if done else "blocked" if reason else "missing",
+        reason=reason,
+        steps=steps,
+        images_seen=images_seen,
+        epochs=epochs,
+        flops=flops,
+        device_hours=hours,
+        usd=machine.usd(hours),
+        weight_bytes=cost.weight_bytes,
+    )

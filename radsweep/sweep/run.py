@@ -1,0 +1,180 @@
+"""Drive a sweep: pretrain what is missing, score what is unscored, fit the laws.
+
+Any number of drivers may work on one sweep. Who does what is decided in the store by leases, so that none
+of them is precious: a killed one loses at most the steps since the last checkpoint of its cells.
+"""
+
+import fnmatch
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Protocol
+
+from radsweep.errors import CellError, RadsweepError
+from radsweep.evaluate.grid import pending_units, run_grid
+from radsweep.keys import canonical
+from radsweep.laws.answers import fits_table
+from radsweep.pretrain.worker import Workers, run_cell
+from radsweep.specs import Cell, Sweep
+from radsweep.store import Store, layout
+from radsweep.store.record import CellStore
+from radsweep.sweep.cluster import connected
+from radsweep.sweep.plan import blocked_by, check
+from radsweep.sweep.results import read_scores
+
+HELD_POLL_SECONDS = 2.0
+
+
+class Observer(Protocol):
+    """Is told how a run goes; the terminal's progress bars are one."""
+
+    def cells(self, cells: tuple[Cell, ...], done: int) -> None:
+        """Pretraining begins with these cells missing, and so many done before."""
+
+    def cell_ended(self, cell: Cell, state: str, reason: str | None) -> None:
+        """One cell left the queue."""
+
+    def grid(self, done: int, total: int) -> None:
+        """So many of the evaluation's units are done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a run ended."""
+
+    trained: tuple[str, ...]
+    """Cells that this run finished."""
+    failures: tuple[tuple[str, str], ...]
+    """(cell or unit, reason): everything that is still missing because it went wrong."""
+    scores: int
+    """Score rows that the sweep has now."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing failed."""
+        return not self.failures
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Where and how it runs: never part of what it is."""
+
+    address: str | None = None
+    """Of a Ray cluster; None starts one on this machine."""
+    cpus: int | None = None
+    """Of the cluster started here."""
+    only: str = "*"
+    """Glob over cell names."""
+    at_once: int = 1
+    """Cells side by side."""
+    workers_for: Callable[[Cell], Workers] = lambda cell: Workers()
+    """Processes and devices of each cell."""
+    trial_cpus: float = 1
+    """CPUs of one evaluation trial."""
+    trial_gpus: float = 0
+    """GPUs of one evaluation trial; a fraction packs several on one."""
+
+
+def declare(sweep: Sweep, store: Store) -> None:
+    """Write down what the sweep is, so that the store can be read without the sweep's Python file."""
+    store.write_json(
+        layout.sweep_file(sweep.name),
+        {"spec": canonical(sweep), "cells": [cell.name for cell in sweep.cells()]},
+    )
+
+
+def run(sweep: Sweep, store: Store, options: RunOptions, observer: Observer) -> Outcome:
+    """Bring the sweep to its end from wherever it stands. Does nothing, quickly, if it is there already.
+
+    Raises SpecError or StoreError for a fault of the user before compute is spent.
+    """
+    store.check_writable()
+    check(sweep, store)
+    declare(sweep, store)
+    cells = tuple(cell for cell in sweep.cells() if fnmatch.fnmatch(cell.name, options.only))
+    missing = tuple(cell for cell in cells if not CellStore(store, cell.name).is_done)
+    observer.cells(missing, len(cells) - len(missing))
+    failures: list[tuple[str, str]] = []
+    if missing or pending_units(store, sweep, cells):
+        with connected(options.address, options.cpus):
+            failures += _pretrain(missing, store, options, observer)
+            finished = tuple(cell for cell in cells if CellStore(store, cell.name).is_done)
+            if sweep.protocol is not None:
+                failures += run_grid(
+                    store,
+                    sweep,
+                    finished,
+                    cpus=options.trial_cpus,
+                    gpus=options.trial_gpus,
+                    progress=observer.grid,
+                )
+    scores = read_scores(sweep, store)
+    if scores.height:
+        store.write_table(layout.sweep_file(sweep.name, "fits.parquet"), fits_table(scores))
+    failed = {name for name, _ in failures}
+    return Outcome(
+        trained=tuple(cell.name for cell in missing if cell.name not in failed),
+        failures=tuple(failures),
+        scores=scores.height,
+    )
+
+
+def _pretrain(
+    missing: tuple[Cell, ...], store: Store, options: RunOptions, observer: Observer
+) -> list[tuple[str, str]]:
+    failures = []
+    with ThreadPoolExecutor(max_workers=options.at_once) as pool:
+        futures = {
+            pool.submit(drive_cell, cell, store, options.workers_for(cell)): cell
+            for cell in missing
+        }
+        for future in as_completed(futures):
+            cell = futures[future]
+            state, reason = future.result()
+            observer.cell_ended(cell, state, reason)
+            if reason is not None:
+                failures.append((cell.name, f"{state}: {reason}"))
+    return failures
+
+
+def drive_cell(cell: Cell, store: Store, workers: Workers) -> tuple[str, str | None]:
+    """Take the cell, run it, write down how it ended; waits where another driver holds it.
+
+    Returns its state and, unless it is done, the reason.
+    """
+    corner = CellStore(store, cell.name)
+    while not corner.is_done:
+        with corner.lease() as holder:
+            if holder is not None:
+                return _drive_held(cell, corner, holder, workers)
+        time.sleep(HELD_POLL_SECONDS)
+    return "done", None
+
+
+def _drive_held(
+    cell: Cell, corner: CellStore, holder: str, workers: Workers
+) -> tuple[str, str | None]:
+    try:
+        corner.declare(cell)
+        reason = blocked_by(cell, corner.store)
+        if reason is not None:
+            return "waiting", reason
+        corner.set_state("running", spent=0.0)
+        record = run_cell(cell, corner.store, workers)
+        corner.check_lease(holder)
+        corner.finish(record)
+        return "done", None
+    except CellError as fault:
+        corner.set_state(fault.state, reason=str(fault))
+        return fault.state, str(fault)
+    except RadsweepError as fault:
+        corner.set_state("failed", reason=str(fault))
+        return "failed", str(fault)
+    except Exception as fault:
+        # Ray's own errors, out of memory and the like: the cell is reported and the others go on.
+        reason = (
+            f"{type(fault).__name__}: {str(fault).strip().splitlines()[-1] if str(fault) else ''}"
+        )
+        corner.set_state("failed", reason=reason)
+        return "failed", reason

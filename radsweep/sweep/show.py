@@ -1,0 +1,238 @@
+"""How a sweep looks on a terminal: progress bars with an ETA while it runs, tables when it is asked."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import polars as pl
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from radsweep.specs import Cell, short_count
+from radsweep.store import Store
+from radsweep.store.record import CellStore
+from radsweep.sweep.plan import Plan
+
+STATE_STYLES = {
+    "done": "green",
+    "running": "cyan",
+    "failed": "red",
+    "collapsed": "red",
+    "diverged": "red",
+    "blocked": "yellow",
+    "preempted": "yellow",
+}
+POLL_SECONDS = 1.0
+
+
+def progress_bars(console: Console) -> Progress:
+    """The one look of all progress bars."""
+    return Progress(
+        TextColumn("{task.description:<34}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TextColumn("elapsed"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(elapsed_when_finished=False),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+    )
+
+
+class TerminalObserver:
+    """Shows a run: one bar over the whole of pretraining, one for the grid, a line per cell that ended."""
+
+    def __init__(self, store: Store, console: Console, bars: Progress) -> None:
+        self._store, self._console, self._bars = store, console, bars
+        self._missing: dict[str, Cell] = {}
+        self._ended = 0
+        self._training: TaskID | None = None
+        self._grid: TaskID | None = None
+
+    def cells(self, cells: tuple[Cell, ...], done: int) -> None:
+        """A bar whose unit is one percent of a cell, so that the ETA moves before the first one ends."""
+        self._missing = {cell.name: cell for cell in cells}
+        if cells:
+            self._training = self._bars.add_task(
+                f"pretraining {len(cells)} cells", total=100 * len(cells), note=""
+            )
+        if done:
+            self._console.print(f"[dim]{done} cells were done before[/dim]")
+
+    def cell_ended(self, cell: Cell, state: str, reason: str | None) -> None:
+        """A line with the cell's figures, or with what went wrong."""
+        self._missing.pop(cell.name, None)
+        self._ended += 1
+        style = STATE_STYLES.get(state, "white")
+        note = reason or ""
+        if state == "done" and not cell.is_baseline:
+            record = CellStore(self._store, cell.name).record()
+            loss = record.final_losses["loss"]
+            note = f"{record.seconds:.0f} s, {record.epochs:,.1f} epochs, loss {loss:.3f}"
+            note += f", {record.workers} workers" if record.workers > 1 else ""
+        self._console.print(
+            f"  [{style}]{state:<9}[/{style}] {cell.name:<32} {note}", highlight=False
+        )
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Move the training bar to what the running cells say of themselves."""
+        if self._training is None:
+            return
+        spent = 0.0
+        running = []
+        for name in list(self._missing):
+            said = CellStore(self._store, name).state()
+            if said["state"] == "running":
+                spent += said.get("spent") or 0.0
+                running.append(name.rsplit("-", 2)[0])
+        self._bars.update(
+            self._training, completed=100 * self._ended + 100 * spent, note=", ".join(running)
+        )
+
+    def grid(self, done: int, total: int) -> None:
+        """The evaluation's bar."""
+        if self._grid is None:
+            self._grid = self._bars.add_task("evaluating (encoder x task)", total=total, note="")
+        self._bars.update(self._grid, completed=done, total=total)
+
+
+@contextmanager
+def terminal_observer(store: Store, console: Console) -> Iterator[TerminalObserver]:
+    """An observer whose bars move by themselves while the block runs."""
+    with progress_bars(console) as bars:
+        observer = TerminalObserver(store, console, bars)
+        stop = threading.Event()
+
+        def poll() -> None:
+            while not stop.wait(POLL_SECONDS):
+                observer.refresh()
+
+        thread = threading.Thread(target=poll, daemon=True)
+        thread.start()
+        try:
+            yield observer
+        finally:
+            stop.set()
+            thread.join()
+
+
+def card_table(card: dict[str, Any]) -> Table:
+    """What an ingest kept, split by split, and what it refused, reason by reason."""
+    table = Table(
+        title=f"corpus {card['corpus']}: {card['images']:,} images of {card['files']:,} files"
+    )
+    for name in ("", "images", "patients", "exams", "reports", "masks"):
+        table.add_column(name, justify="left" if not name else "right")
+    for split, counts in card["splits"].items():
+        table.add_row(
+            split,
+            *(f"{counts[name]:,}" for name in ("images", "patients", "exams", "reports", "masks")),
+        )
+    table.add_section()
+    for reason, files in card["quarantined"].items():
+        table.add_row(f"[yellow]quarantined: {reason}[/yellow]", f"{files:,}")
+    return table
+
+
+def plan_table(plan: Plan) -> Table:
+    """The grid with what every cell takes."""
+    table = Table(
+        title=f"sweep {plan.sweep} on {plan.corpus} ({plan.corpus_images:,} images to pretrain on)"
+    )
+    for name in (
+        "cell",
+        "state",
+        "images",
+        "steps",
+        "epochs",
+        "PFLOP",
+        "device-hours",
+        "USD",
+        "MB kept",
+    ):
+        table.add_column(name, justify="left" if name in ("cell", "state") else "right")
+    for cell in plan.cells:
+        style = STATE_STYLES.get(cell.state, "white")
+        table.add_row(
+            cell.cell,
+            f"[{style}]{cell.state}[/{style}]",
+            short_count(cell.images),
+            "by the clock" if cell.steps is None else f"{cell.steps:,}",
+            "" if cell.epochs is None else f"{cell.epochs:,.1f}",
+            f"{cell.flops / 1e15:,.2f}",
+            f"{cell.device_hours:,.2f}",
+            f"{cell.usd:,.2f}",
+            f"{cell.weight_bytes / 1e6:,.1f}",
+        )
+    table.add_section()
+    table.add_row(
+        f"still to run: {plan.count('missing')} of {len(plan.cells)}",
+        "",
+        "",
+        "",
+        "",
+        f"{plan.total('flops') / 1e15:,.2f}",
+        f"{plan.total('device_hours'):,.2f}",
+        f"{plan.total('usd'):,.2f}",
+        f"{plan.total('weight_bytes') / 1e6:,.1f}",
+    )
+    return table
+
+
+def status_table(sweep: str, cells: pl.DataFrame) -> Table:
+    """Each cell: where it stands, how fast it goes, and why it failed."""
+    table = Table(title=f"sweep {sweep}")
+    for name in ("cell", "state", "images", "progress", "images/s", "seconds left", "reason"):
+        table.add_column(
+            name, justify="right" if name in ("images", "images/s", "seconds left") else "left"
+        )
+    for row in cells.iter_rows(named=True):
+        style = STATE_STYLES.get(row["state"], "white")
+        left = ""
+        if row["state"] == "running" and row["spent"] and row["images_per_second"]:
+            left = f"{row['images_seen'] * (1 / row['spent'] - 1) / row['images_per_second']:,.0f}"
+        table.add_row(
+            row["cell"],
+            f"[{style}]{row['state']}[/{style}]",
+            short_count(row["images"]),
+            "" if row["spent"] is None else f"{row['spent']:.0%}",
+            "" if row["images_per_second"] is None else f"{row['images_per_second']:,.0f}",
+            left,
+            row["reason"] or "",
+        )
+    return table
+
+
+def scores_table(scores: pl.DataFrame) -> Table:
+    """The headline scores: one row per encoder, one column per task."""
+    table = Table(title="headline scores on held-out patients (95% interval)")
+    headline = scores.filter(pl.col("headline")).sort("images", "paradigm", "seed")
+    tasks = headline.select("task", "metric").unique(maintain_order=True).rows()
+    for name in ("paradigm", "images", "seed"):
+        table.add_column(name)
+    for task, metric in tasks:
+        table.add_column(f"{task}\n{metric}", justify="right")
+    for (paradigm, images, seed), group in headline.group_by(
+        "paradigm", "images", "seed", maintain_order=True
+    ):
+        row = {
+            task: f"{value:.3f} ({low:.3f}-{high:.3f})"
+            for task, value, low, high in group.select(
+                "task", "value", "ci_low", "ci_high"
+            ).iter_rows()
+        }
+        scale = "open weights" if images == 0 else short_count(int(str(images)))
+        table.add_row(str(paradigm), scale, str(seed), *(row.get(task, "") for task, _ in tasks))
+    return table

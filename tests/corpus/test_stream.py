@@ -1,0 +1,227 @@
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+import ray.train
+from ray.train import RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+
+from radsweep.corpus.batch import batch_positions, example_generator, make_batch
+from radsweep.corpus.manifest import Corpus, index_table, shard_file
+from radsweep.corpus.reader import Reader
+from radsweep.corpus.stream import local_stream, stream
+from radsweep.corpus.subset import SubsetIndex, select
+from radsweep.errors import StreamError
+from radsweep.specs import Subset
+from radsweep.store import Store
+
+# Ray deprecates settings of its own context, and says so when the context is copied.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+WHOLE = {
+    "seed": 2**63 + 11,
+    "batch_size": 6,
+    "world_size": 1,
+    "rank": 0,
+    "first_step": 0,
+    "steps": 37,
+}
+
+
+@pytest.fixture(scope="module")
+def subset(toy: Corpus) -> SubsetIndex:
+    return select(toy, Subset(corpus="toy@1", images=50))
+
+
+def assert_same(one: list[dict], other: list[dict]) -> None:
+    assert len(one) == len(other)
+    for a, b in zip(one, other, strict=True):
+        assert a.keys() == b.keys()
+        for name in a:
+            assert a[name].dtype == b[name].dtype
+            assert np.array_equal(a[name], b[name])
+
+
+def union(ranks: list[list[dict]]) -> list[dict]:
+    return [
+        {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        for parts in zip(*ranks, strict=True)
+    ]
+
+
+def test_masks_are_one_plane_per_class_and_unknown_ones_are_refused(toy: Corpus) -> None:
+    reader = Reader(toy.store, index_table(toy.manifest))
+    masks = reader.masks([1, 2, 7])
+    assert masks.shape == (3, 2, 24, 24)
+    assert masks.dtype == np.uint8
+    # The toy's mask of image n holds n % 4: bit 0 is the first class.
+    assert masks[:, :, 0, 0].tolist() == [[1, 0], [0, 1], [1, 1]]
+    with pytest.raises(StreamError, match="1 of 2 images have unknown masks"):
+        reader.masks([1, 3])
+
+
+def test_examples_carry_report_and_labels_with_missing_ones_kept_missing(toy: Corpus) -> None:
+    examples = Reader(toy.store, index_table(toy.manifest)).examples([7, 0, 1])
+    assert [example.image_id for example in examples] == ["i000007", "i000000", "i000001"]
+    assert [example.report for example in examples] == [None, None, "Report 1."]
+    assert [example.labels for example in examples] == [
+        {"finding_effusion": v} for v in (None, 1, 0)
+    ]
+
+
+def test_a_damaged_shard_is_named(write_toy_corpus: Callable[..., Corpus], tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    corpus = write_toy_corpus(store, "toy@1", images=5, size=24)
+    path = Path(store.full(shard_file("toy@1", 0)))
+    damaged = bytearray(path.read_bytes())
+    damaged[80] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(StreamError, match=r"corpora/toy@1/shards/00000.pack is damaged"):
+        Reader(store, index_table(corpus.manifest)).examples([0])
+
+
+def test_positions_of_all_ranks_are_the_global_batch() -> None:
+    together = np.concatenate([batch_positions(5, 4, 3, rank) for rank in range(3)])
+    assert together.tolist() == batch_positions(5, 12, 1, 0).tolist() == list(range(60, 72))
+
+
+def test_random_numbers_differ_by_position_and_seed_and_are_pinned() -> None:
+    draws = {
+        example_generator(seed, at).integers(2**40)
+        for seed in (0, 1, 2**63 + 1)
+        for at in (0, 1, 2)
+    }
+    assert len(draws) == 9
+    assert example_generator(3, 4).integers(1000, size=3).tolist() == [469, 985, 229]
+
+
+def test_a_view_shows_another_crop_at_each_visit_of_its_image(
+    store: Store, subset: SubsetIndex, crop_viewer: Callable
+) -> None:
+    reader = Reader(store, subset.table)
+    visits = make_batch(np.arange(3 * subset.images), reader, crop_viewer(9), seed=1)
+    assert (
+        len(np.unique(visits["left"].reshape(3 * subset.images, -1), axis=0)) > 2.9 * subset.images
+    )
+
+
+def test_ranks_together_and_resumed_runs_give_the_same_batches(
+    store: Store, subset: SubsetIndex, crop_viewer: Callable
+) -> None:
+    viewer = crop_viewer(9)
+    whole = list(local_stream(store, subset.table, viewer, **WHOLE))
+    halves = [
+        list(
+            local_stream(
+                store, subset.table, viewer, **WHOLE | {"batch_size": 3, "world_size": 2, "rank": r}
+            )
+        )
+        for r in range(2)
+    ]
+    assert_same(union(halves), whole)
+    assert_same(
+        list(local_stream(store, subset.table, viewer, **WHOLE | {"first_step": 20})), whole[20:]
+    )
+
+
+@pytest.mark.cluster
+def test_ray_gives_the_local_batches_bit_for_bit_for_any_world_and_any_resume(
+    small_ray: None, store: Store, subset: SubsetIndex, crop_viewer: Callable
+) -> None:
+    viewer = crop_viewer(9)
+    whole = list(local_stream(store, subset.table, viewer, **WHOLE))
+    assert_same(list(stream(store, subset.table, viewer, cpus=1, **WHOLE)), whole)
+    halves = [
+        list(
+            stream(
+                store,
+                ray.put(subset.table),
+                viewer,
+                cpus=2,
+                **WHOLE | {"batch_size": 3, "world_size": 2, "rank": r},
+            )
+        )
+        for r in range(2)
+    ]
+    assert_same(union(halves), whole)
+    assert_same(
+        list(stream(store, subset.table, viewer, cpus=0.5, **WHOLE | {"first_step": 20})),
+        whole[20:],
+    )
+
+
+@pytest.mark.cluster
+def test_a_stream_without_end_starts_at_once_and_can_be_left(
+    small_ray: None, store: Store, subset: SubsetIndex, crop_viewer: Callable
+) -> None:
+    endless = stream(store, subset.table, crop_viewer(9), cpus=1, **WHOLE | {"steps": 10_000_000})
+    assert_same(
+        list(islice(endless, 5)),
+        list(islice(local_stream(store, subset.table, crop_viewer(9), **WHOLE), 5)),
+    )
+    endless.close()
+
+
+@pytest.mark.cluster
+def test_segments_follow_each_other_without_a_seam(
+    small_ray: None,
+    store: Store,
+    subset: SubsetIndex,
+    crop_viewer: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("radsweep.corpus.stream.SEGMENT_TASKS", 2)
+    given = list(stream(store, subset.table, crop_viewer(9), cpus=1, **WHOLE))
+    assert_same(given, list(local_stream(store, subset.table, crop_viewer(9), **WHOLE)))
+
+
+@pytest.mark.cluster
+def test_damage_found_in_a_task_reaches_the_caller_as_a_stream_error(
+    small_ray: None, write_toy_corpus: Callable[..., Corpus], tmp_path: Path, crop_viewer: Callable
+) -> None:
+    store = Store(str(tmp_path))
+    corpus = write_toy_corpus(store, "toy@1", images=20, size=24)
+    Path(store.full(shard_file("toy@1", 0))).write_bytes(b"x" * 100_000)
+    with pytest.raises(StreamError, match="damaged"):
+        list(stream(store, index_table(corpus.manifest), crop_viewer(9), cpus=1, **WHOLE))
+
+
+@pytest.mark.cluster
+def test_a_stream_runs_inside_a_task(
+    small_ray: None, store: Store, subset: SubsetIndex, crop_viewer: Callable
+) -> None:
+    viewer = crop_viewer(9)
+
+    @ray.remote(num_cpus=1)
+    def train() -> list[dict]:
+        return list(stream(store, subset.table, viewer, cpus=1, **WHOLE))
+
+    assert_same(ray.get(train.remote()), list(local_stream(store, subset.table, viewer, **WHOLE)))
+
+
+@pytest.mark.cluster
+def test_a_stream_runs_inside_each_worker_of_ray_train(
+    small_ray: None, store: Store, subset: SubsetIndex, crop_viewer: Callable, tmp_path: Path
+) -> None:
+    viewer = crop_viewer(9)
+
+    def train() -> None:
+        rank = ray.train.get_context().get_world_rank()
+        share = WHOLE | {"batch_size": 3, "world_size": 2, "rank": rank}
+        batches = list(stream(store, subset.table, viewer, cpus=0.5, **share))
+        np.save(tmp_path / f"{rank}.npy", np.stack([batch["left"] for batch in batches]))
+
+    TorchTrainer(
+        train,
+        scaling_config=ScalingConfig(num_workers=2, resources_per_worker={"CPU": 0.5}),
+        run_config=RunConfig(storage_path=str(tmp_path / "train"), name="stream"),
+    ).fit()
+    whole = np.stack(
+        [batch["left"] for batch in local_stream(store, subset.table, viewer, **WHOLE)]
+    )
+    assert np.array_equal(
+        np.concatenate([np.load(tmp_path / f"{r}.npy") for r in range(2)], axis=1), whole
+    )

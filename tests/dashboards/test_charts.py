@@ -1,0 +1,136 @@
+"""Every chart has points and a figure, is found by its file, and shows hostile text as text."""
+
+import json
+from types import ModuleType
+
+import polars as pl
+import pytest
+
+from radsweep.dashboards.charts import Chart, charts, read
+from radsweep.dashboards.style import image_axis, looks
+from radsweep.dashboards.tables import Tables
+from radsweep.errors import SpecError
+from tests.dashboards.toy import METRICS, SCALES, STARTS, toy_tables, truth
+
+TABLES = toy_tables()
+CHARTS = charts()
+
+
+@pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.name)
+def test_every_chart_draws_the_toy_sweep(chart: Chart) -> None:
+    points = chart.points(TABLES)
+    assert len(points) > 0
+    figure = json.loads(chart.figure(points).to_json())
+    assert figure["data"]
+    assert chart.question.endswith("?")
+
+
+@pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.name)
+def test_every_chart_has_nothing_to_draw_before_the_first_score(chart: Chart) -> None:
+    nothing = Tables(
+        TABLES.scores.head(0), TABLES.cells.head(0), TABLES.steps.head(0), TABLES.sweep
+    )
+    assert len(chart.points(nothing)) == 0
+
+
+@pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.name)
+def test_hostile_names_reach_no_figure_as_markup(chart: Chart) -> None:
+    evil = "<a href='javascript:alert(1)'>x</a>"
+    named = {
+        "task": pl.lit(evil),
+        "label": pl.when(pl.col("label") == "macro").then("label").otherwise(pl.lit(evil)),
+    }
+    one = (pl.col("task") == "findings") & (pl.col("metric") == "auprc")
+    labels = pl.col("label").is_in(["macro", "edema"])
+    scores = (
+        TABLES.scores.filter(one & labels)
+        .with_columns(paradigm=pl.lit(evil))
+        .filter(pl.col("cell").str.starts_with("clip"))
+    )
+    cells = TABLES.cells.with_columns(
+        reason=pl.lit(evil),
+        paradigm=pl.lit(evil),
+        state=pl.when(pl.col("state") == "done").then("state").otherwise(pl.lit(evil)),
+    )
+    tables = Tables(scores.with_columns(**named), cells, TABLES.steps, TABLES.sweep)
+    points = chart.points(tables)
+    assert len(points) > 0
+    text = chart.figure(points).to_json()
+    assert "<a " not in text
+    assert "\\u003ca " not in text
+
+
+def test_the_charts_are_the_files_of_the_folder() -> None:
+    names = {chart.name for chart in CHARTS}
+    expected = {"scaling_curves", "paired_differences", "labels", "forecast", "budget", "cells"}
+    assert names >= expected | {"learning_curves"}
+
+
+def test_a_new_chart_that_is_not_one_is_refused_by_name() -> None:
+    module = ModuleType("radsweep.dashboards.mine", "Why?")
+    with pytest.raises(SpecError, match=r"mine\.py lacks TITLE, PAGE, points, figure"):
+        read(module)
+    vars(module).update(TITLE="x", PAGE="elsewhere", points=len, figure=len)
+    with pytest.raises(SpecError, match="pages are overview"):
+        read(module)
+
+
+def chart(name: str) -> Chart:
+    return next(one for one in CHARTS if one.name == name)
+
+
+def test_the_scaling_curves_hold_every_score_and_follow_the_toy_laws() -> None:
+    points = chart("scaling_curves").points(TABLES)
+    counted = points.filter(pl.col("kind") == "score")
+    assert len(counted) == len(METRICS) * len(STARTS) * (len(SCALES) - 1)
+    law = points.filter((pl.col("kind") == "law") & (pl.col("arm") == "dinov2"))
+    lines = law.filter(pl.col("task") == "Lines and tubes")
+    shift = lines["value"][-1] - truth("lines_tubes", "dinov2", 3_500_000)
+    for images, value in lines.select("images", "value").rows():
+        assert value - truth("lines_tubes", "dinov2", images) == pytest.approx(shift, abs=0.02)
+
+
+def test_a_difference_is_decided_when_its_interval_leaves_zero() -> None:
+    points = chart("paired_differences").points(TABLES)
+    for low, high, decided in points.select("low", "high", "is_decided").rows():
+        assert decided == (low > 0 or high < 0)
+
+
+def test_a_forecast_starts_where_the_data_ends() -> None:
+    points = chart("forecast").points(TABLES)
+    ahead = points.filter(pl.col("kind") == "forecast")
+    assert ahead["images"].min() == pytest.approx(3_500_000)
+    assert ahead["images"].max() == pytest.approx(35_000_000)
+    arms = set(ahead.filter(pl.col("task").str.ends_with("segmentation"))["arm"])
+    assert arms == {"dinov2"}
+
+
+def test_epochs_differ_by_design_and_images_seen_do_not() -> None:
+    points = chart("budget").points(TABLES)
+    seen = points.filter(pl.col("quantity") == "images seen")
+    assert seen["deviation"].abs().max() == 0
+    assert points.filter(pl.col("quantity") == "epochs")["value"].n_unique() == len(SCALES) - 1
+
+
+def test_a_paradigm_keeps_its_colour_whatever_else_is_shown() -> None:
+    alone, among = looks(["dinov2"]), looks(["clip", "dinov2", "mae", "unicl"])
+    assert alone["dinov2"] == among["dinov2"]
+    colours = {look.colour for look in among.values()}
+    assert len(colours) == 4
+    twins = looks(["clip from a", "clip from b"])
+    assert twins["clip from a"].colour != twins["clip from b"].colour
+
+
+def test_the_axis_keeps_the_smallest_and_the_largest_scale() -> None:
+    axis = image_axis(SCALES, room=0.2)
+    assert axis["ticktext"][0] == "30k"
+    assert axis["ticktext"][-1] == "3.5M"
+    assert image_axis([500])["ticktext"] == ["500"]
+
+
+def test_tables_without_a_column_are_refused() -> None:
+    with pytest.raises(SpecError, match="'cells' lacks the columns spent"):
+        Tables(TABLES.scores, TABLES.cells.drop("spent"), TABLES.steps, TABLES.sweep)
+    with pytest.raises(SpecError, match="lacks card"):
+        sweep = {key: value for key, value in TABLES.sweep.items() if key != "card"}
+        Tables(TABLES.scores, TABLES.cells, TABLES.steps, sweep)

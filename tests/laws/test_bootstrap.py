@@ -1,0 +1,189 @@
+"""Intervals cover what they promise; crossings, forecasts and crossovers stay inside the data."""
+
+import numpy as np
+import pytest
+
+from radsweep.errors import SpecError
+from radsweep.laws.bootstrap import (
+    BEYOND_A_DECADE,
+    BEYOND_THE_DATA,
+    OUTSIDE_THE_RANGE,
+    Bootstrapped,
+    bootstrap,
+    crossover,
+    variance,
+)
+from radsweep.laws.curves import mix_seeds
+from radsweep.laws.forms import (
+    ANCHORED,
+    LOG_LINEAR,
+    POWER_LAW,
+    POWER_LAW_WITH_FLOOR,
+    FloatArray,
+    Form,
+)
+
+IMAGES = np.array([3e4, 5e4, 1e5, 1e6, 3.5e6])
+
+
+def law(form: Form, theta: list[float], noise: float = 0.003, seed: int = 1) -> Bootstrapped:
+    values = 1.0 - form(IMAGES, np.array(theta))
+    rng = np.random.default_rng(seed)
+    return bootstrap(form, IMAGES, values + rng.normal(0, noise, (300, 5)), values)
+
+
+@pytest.mark.parametrize(
+    ("form", "theta"), [(POWER_LAW, [1.5, 0.12]), (LOG_LINEAR, [0.9, 0.03])], ids=["power", "log"]
+)
+def test_intervals_cover_the_truth_about_as_often_as_they_say(
+    form: Form, theta: list[float]
+) -> None:
+    rng = np.random.default_rng(2)
+    truth = 1.0 - form(IMAGES, np.array(theta))
+    ahead = float(1.0 - form(np.array([3.5e7]), np.array(theta))[0])
+    hits = {name: 0 for name in (*form.parameters, "forecast")}
+    runs = 70
+    for _ in range(runs):
+        values = truth + rng.normal(0, 0.01, 5)
+        found = bootstrap(form, IMAGES, values + rng.normal(0, 0.01, (200, 5)), values)
+        for name, known in zip(form.parameters, theta, strict=True):
+            span = found.parameters()[name]
+            hits[name] += span.low <= known <= span.high
+        span = found.forecast(3.5e7).value
+        hits["forecast"] += span.low <= ahead <= span.high
+    # 95 % nominal; the bounds are 3 standard errors of 70 coin tosses below 0.95.
+    for name, count in hits.items():
+        assert 0.86 <= count / runs <= 1.0, name
+
+
+@pytest.mark.slow
+def test_intervals_of_the_law_with_a_floor_cover_the_score_inside_the_data() -> None:
+    rng = np.random.default_rng(3)
+    theta = np.array([0.2, 5.0, 0.3])
+    truth = 1.0 - POWER_LAW_WITH_FLOOR(IMAGES, theta)
+    middle = float(1.0 - POWER_LAW_WITH_FLOOR(np.array([4e5]), theta)[0])
+    hits = 0
+    for _ in range(150):
+        values = truth + rng.normal(0, 0.008, 5)
+        draws = values + rng.normal(0, 0.008, (200, 5))
+        _, low, high = bootstrap(POWER_LAW_WITH_FLOOR, IMAGES, draws, values).band(np.array([4e5]))
+        hits += low[0] <= middle <= high[0]
+    assert 0.86 <= hits / 150 <= 1.0
+
+
+def test_a_law_is_refitted_to_every_draw_of_its_points() -> None:
+    found = law(POWER_LAW, [1.5, 0.12])
+    span = found.parameters()["exponent"]
+    assert span.low < 0.12 < span.high
+    assert found.theta.shape == (300, 2)
+    value, low, high = found.band(IMAGES)
+    assert (low < value).all()
+    assert (value < high).all()
+
+
+def beaten(
+    open_weights: float, level: float = 0.9, slope: float = 0.03
+) -> tuple[float | None, str | None, float]:
+    found = law(LOG_LINEAR, [level, slope])
+    draws = open_weights + np.random.default_rng(4).normal(0, 0.001, 300)
+    crossing = found.images_to_beat(open_weights, draws)
+    return crossing.images, crossing.words, crossing.inside
+
+
+def test_the_images_to_beat_the_open_weights_are_where_the_law_crosses_them() -> None:
+    target = 0.1 + 0.03 * np.log(2e5)
+    images, words, inside = beaten(float(target))
+    assert images == pytest.approx(2e5, rel=1e-6)
+    assert words is None
+    assert inside == 1.0
+
+
+def test_a_crossing_outside_the_data_is_words_not_a_number() -> None:
+    assert beaten(0.2)[:2] == (None, "already at the smallest scale")
+    assert beaten(0.99)[:2] == (None, "never inside the data")
+    assert beaten(0.5, level=0.5, slope=-0.01)[:2] == (None, "never inside the data")
+
+
+def test_a_crossing_interval_holds_the_crossing() -> None:
+    found = law(LOG_LINEAR, [0.9, 0.03])
+    target = float(0.1 + 0.03 * np.log(2e5))
+    crossing = found.images_to_beat(target, target + np.random.default_rng(5).normal(0, 0.003, 300))
+    assert crossing.low is not None
+    assert crossing.high is not None
+    assert crossing.low < 2e5 < crossing.high
+
+
+def test_an_anchored_law_is_not_asked_when_it_beats_its_anchor() -> None:
+    values = 1.0 - ANCHORED(IMAGES, np.array([0.15, 8e4, 0.4, 0.45]))
+    draws = np.tile(values, (10, 1))
+    found = bootstrap(ANCHORED, IMAGES, draws, values, anchor=0.55, anchor_draws=np.full(10, 0.55))
+    with pytest.raises(SpecError, match="anchored"):
+        found.images_to_beat(0.55, np.full(10, 0.55))
+
+
+def test_forecasts_warn_beyond_the_data_and_more_beyond_a_decade() -> None:
+    found = law(LOG_LINEAR, [0.9, 0.03])
+    assert found.forecast(1e6).warning is None
+    assert found.forecast(3.5e7).warning == BEYOND_THE_DATA
+    assert found.forecast(4e7).warning == BEYOND_A_DECADE
+    far = found.forecast(1e16).warning
+    assert far is not None
+    assert far.startswith(OUTSIDE_THE_RANGE)
+
+
+def test_a_doubling_buys_what_the_law_says() -> None:
+    gain = law(LOG_LINEAR, [0.9, 0.03]).gain_per_doubling()
+    assert gain.value == pytest.approx(0.03 * np.log(2))
+    assert gain.low < gain.value < gain.high
+
+
+def test_a_crossover_is_found_where_two_laws_meet() -> None:
+    slow = law(LOG_LINEAR, [0.6, 0.01])
+    fast = law(LOG_LINEAR, [0.6 + 0.02 * np.log(3e5), 0.03], seed=2)
+    where = crossover(slow, fast)
+    assert where.images == pytest.approx(3e5, rel=1e-4)
+    assert where.low is not None
+    assert where.high is not None
+    assert where.low <= 3e5 <= where.high
+    assert where.share == 1.0
+    above = crossover(law(LOG_LINEAR, [0.5, 0.01]), law(LOG_LINEAR, [0.7, 0.01]))
+    assert above.images is None
+
+
+def test_one_seed_leaves_the_patient_draws_alone() -> None:
+    draws = np.random.default_rng(6).normal(0.5, 0.01, (1, 100))
+    mixed = mix_seeds(np.array([0.5]), draws, np.random.default_rng(0))
+    assert (mixed == draws[0]).all()
+
+
+def test_seeds_and_patients_both_widen_the_draws_of_a_mean() -> None:
+    rng = np.random.default_rng(7)
+    seeds = np.array([0.48, 0.50, 0.53])
+    draws = seeds[:, None] + rng.normal(0, 0.004, 20_000)[None]
+    mixed = mix_seeds(seeds, draws, rng)
+    expected = 0.004**2 + seeds.var(ddof=1) / 3
+    assert mixed.mean() == pytest.approx(seeds.mean(), abs=1e-3)
+    assert mixed.var() == pytest.approx(expected, rel=0.05)
+
+
+def test_the_two_layers_of_noise_are_told_apart() -> None:
+    rng = np.random.default_rng(8)
+    scores = [rng.normal(0.5, 0.02, 3) for _ in range(200)]
+    draws: list[FloatArray] = [s[:, None] + rng.normal(0, 0.005, 400)[None] for s in scores]
+    parts = variance(scores, draws)
+    assert parts.sampling == pytest.approx(0.005**2, rel=0.1)
+    assert parts.seeds == pytest.approx(0.02**2 / 3, rel=0.3)
+    assert variance([np.array([0.5])], [draws[0][:1]]).seeds is None
+
+
+def test_draws_that_do_not_fit_the_points_are_refused() -> None:
+    values = 1.0 - LOG_LINEAR(IMAGES, np.array([0.9, 0.03]))
+    good = np.tile(values, (10, 1))
+    for draws, words in (
+        (good[:, :4], "do not fit"),
+        (np.where(good > 0.5, np.nan, good), "NaN"),
+    ):
+        with pytest.raises(SpecError, match=words):
+            bootstrap(LOG_LINEAR, IMAGES, draws, values)
+    with pytest.raises(SpecError, match="distinct and rising"):
+        bootstrap(LOG_LINEAR, IMAGES[[0, 0, 1, 2, 3]], good, values)

@@ -1,0 +1,70 @@
+"""Laws are fitted to anybody's table, group by group, and odd tables are refused with a remedy."""
+
+import json
+
+import polars as pl
+import pytest
+
+from radsweep.errors import SpecError
+from radsweep.laws.table import fit_table
+
+SIZES = [1_000, 3_000, 10_000, 30_000, 100_000]
+
+
+def frame() -> pl.DataFrame:
+    good = [1 - (0.1 + 3 * n**-0.3) for n in SIZES]
+    plain = [1 - 2 * n**-0.2 for n in SIZES]
+    return pl.DataFrame({"arm": ["a"] * 5 + ["b"] * 5, "n": SIZES * 2, "auc": good + plain})
+
+
+def test_each_group_gets_its_own_law() -> None:
+    chosen = fit_table(frame(), "n", "auc", ["arm"]).filter("chosen")
+    assert chosen["arm"].to_list() == ["a", "b"]
+    assert chosen["form"].to_list() == ["power law with floor", "power law"]
+    theta = json.loads(chosen["theta"][1])
+    assert theta == pytest.approx({"amplitude": 2.0, "exponent": 0.2})
+
+
+def test_all_forms_that_the_points_allow_are_listed_and_one_is_chosen() -> None:
+    one = fit_table(frame().filter(pl.col("arm") == "a"), "n", "auc")
+    assert one["form"].to_list() == ["power law", "power law with floor", "log-linear"]
+    assert one["chosen"].sum() == 1
+
+
+def test_a_row_of_size_zero_anchors_the_law() -> None:
+    start = pl.DataFrame({"arm": ["a"], "n": [0], "auc": [0.3]})
+    anchored = fit_table(pl.concat([start, frame().filter(pl.col("arm") == "a")]), "n", "auc")
+    assert anchored["form"].to_list()[-1] == "anchored at the open weights"
+    assert json.loads(anchored["theta"][-1])["start"] == pytest.approx(0.7)
+
+
+def test_losses_are_fitted_as_they_are() -> None:
+    losses = pl.DataFrame({"n": SIZES, "loss": [1.5 + 40 * n**-0.4 for n in SIZES]})
+    chosen = fit_table(losses, "n", "loss", lower_is_better=True).filter("chosen")
+    assert json.loads(chosen["theta"][0])["floor"] == pytest.approx(1.5)
+    with pytest.raises(SpecError, match="lower_is_better"):
+        fit_table(losses, "n", "loss")
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (frame().rename({"auc": "score"}), "no column 'auc'"),
+        (frame().with_columns(auc=pl.lit("x")), "a law needs numbers"),
+        (frame().with_columns(auc=None, n="n").cast({"auc": pl.Float64}), "arm a.*lacks 5 of 5"),
+        (frame().head(0), "empty"),
+        (frame().head(1), "arm a: no law can be fitted to 1 scale"),
+    ],
+    ids=["column", "text", "missing", "empty", "one size"],
+)
+def test_odd_tables_are_refused_with_a_remedy(bad: pl.DataFrame, words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        fit_table(bad, "n", "auc", ["arm"])
+
+
+def test_several_columns_make_a_curve_each() -> None:
+    doubled = pl.concat([frame().with_columns(task=pl.lit(name)) for name in ("x", "y")])
+    chosen = fit_table(doubled, "n", "auc", ["task", "arm"]).filter("chosen")
+    assert chosen.select("task", "arm").rows() == [("x", "a"), ("x", "b"), ("y", "a"), ("y", "b")]
+    with pytest.raises(SpecError, match="rename the column 'form'"):
+        fit_table(doubled.rename({"arm": "form"}), "n", "auc", ["form"])

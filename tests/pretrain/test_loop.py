@@ -1,0 +1,156 @@
+"""The loop spends exactly its budget, and a killed cell goes on as if nothing had happened."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from radsweep.corpus.example import Views
+from radsweep.errors import BudgetError, DivergedError
+from radsweep.pretrain import checkpoint, schedule
+from radsweep.pretrain.loop import Progress, Ranks, make_optimiser, pretrain
+from radsweep.specs import Budget, Cell, Recipe, Subset
+from radsweep.store import Store
+from radsweep.store.record import CellStore
+from tests.pretrain.toy import Toy
+
+STEPS = 25
+
+
+def toy_cell(**changes: object) -> Cell:
+    recipe: dict[str, object] = {
+        "paradigm": "tests.pretrain.toy",
+        "encoder": "toy",
+        "image_size": 4,
+        "learning_rate": 0.01,
+    }
+    return Cell(
+        recipe=Recipe(**(recipe | changes)),  # type: ignore[arg-type]
+        subset=Subset(corpus="toy@1", images=32),
+        budget=Budget(steps=STEPS, batch_size=8),
+    )
+
+
+def batches(first_step: int, steps: int = STEPS) -> Iterator[Views]:
+    for step in range(first_step, steps):
+        generator = np.random.default_rng(step)
+        yield {
+            "image": generator.integers(0, 256, (8, 1, 4, 4), dtype=np.uint8),
+            "position": np.arange(8) + 8 * step,
+        }
+
+
+def train(folder: Path, *, pause: float = 0.0) -> tuple[Toy, Progress]:
+    """Train the toy cell to its end from whatever checkpoint is in the folder."""
+    cell, corner = toy_cell(), CellStore(Store(str(folder)), "toy")
+    torch.manual_seed(1)
+    paradigm = Toy()
+    optimiser = make_optimiser(paradigm, cell.recipe)
+    cpu = torch.device("cpu")
+    progress = checkpoint.load(corner, paradigm, optimiser, cpu, 0)
+
+    def slow(source: Iterator[Views]) -> Iterator[Views]:
+        for batch in source:
+            time.sleep(pause)
+            yield batch
+
+    def keep() -> None:
+        checkpoint.save(corner, paradigm, optimiser, progress, checkpoint.random_states(cpu))
+
+    pretrain(
+        cell, paradigm, optimiser, slow(batches(progress.step)), steps=STEPS, progress=progress,
+        ranks=Ranks(), report=lambda row: None, checkpoint=keep, checkpoint_steps=4,
+    )  # fmt: skip
+    return paradigm, progress
+
+
+def test_a_cell_spends_its_budget_and_logs_what_it_spent(tmp_path: Path) -> None:
+    _, progress = train(tmp_path)
+    assert progress.step == STEPS
+    assert [row["step"] for row in progress.rows] == [10, 20, 25]
+    assert progress.rows[-1]["images_seen"] == STEPS * 8
+    assert progress.rows[-1]["spent"] == 1.0
+    assert progress.rows[-1]["loss"] < progress.rows[0]["loss"]
+
+
+def test_a_killed_cell_ends_with_the_very_weights_of_an_uninterrupted_one(tmp_path: Path) -> None:
+    whole, _ = train(tmp_path / "whole")
+    script = (
+        "from pathlib import Path; from tests.pretrain.test_loop import train; "
+        f"train(Path({str(tmp_path / 'killed')!r}), pause=0.05)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=Path(__file__).parents[2],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    checkpoints = tmp_path / "killed" / "cells" / "toy" / "checkpoints"
+    deadline = time.monotonic() + 60
+    while not (checkpoints.is_dir() and any(checkpoints.glob("*8.pt"))):
+        assert process.poll() is None and time.monotonic() < deadline, (
+            "it ended before it was killed"
+        )
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    resumed, progress = train(tmp_path / "killed")
+    assert progress.step == STEPS
+    assert [row["step"] for row in progress.rows] == [10, 20, 25]
+    for (name, one), (_, other) in zip(
+        whole.state_dict().items(), resumed.state_dict().items(), strict=True
+    ):
+        assert torch.equal(one, other), name
+
+
+def test_only_the_newest_checkpoints_stay(tmp_path: Path) -> None:
+    train(tmp_path)
+    assert Store(str(tmp_path)).names("cells/toy/checkpoints") == ["000000020.pt", "000000024.pt"]
+
+
+def run_with(source: Iterator[Views], **changes: object) -> None:
+    cell = toy_cell(**changes)
+    torch.manual_seed(1)
+    paradigm = Toy()
+    pretrain(
+        cell, paradigm, make_optimiser(paradigm, cell.recipe), source, steps=STEPS, progress=Progress(),
+        ranks=Ranks(), report=lambda row: None, checkpoint=lambda: None, checkpoint_steps=100,
+    )  # fmt: skip
+
+
+def test_a_stream_that_ends_early_is_an_error() -> None:
+    with pytest.raises(BudgetError, match="ended after 3 of 25 steps"):
+        run_with(batches(0, 3))
+
+
+def test_a_loss_that_is_not_finite_is_an_error() -> None:
+    with pytest.raises(DivergedError, match="lower learning_rate"):
+        run_with(batches(0), learning_rate=1e30, clip_norm=None)
+
+
+def test_schedules_follow_the_share_of_the_budget() -> None:
+    recipe = toy_cell(warmup=0.2, weight_decay=0.04, weight_decay_end=0.4).recipe
+    rates = [schedule.learning_rate(recipe, share) for share in (0.0, 0.1, 0.2, 0.6, 1.0)]
+    assert rates == pytest.approx([0.0, 0.005, 0.01, 0.005, 0.0])
+    decays = [schedule.weight_decay(recipe, share) for share in (0.0, 0.5, 1.0)]
+    assert decays == pytest.approx([0.04, 0.22, 0.4])
+
+
+def test_a_budget_in_seconds_ends_by_the_clock() -> None:
+    cell = Cell(
+        recipe=toy_cell().recipe, subset=Subset(corpus="toy@1", images=32),
+        budget=Budget(gpu_seconds=0.2, batch_size=8),
+    )  # fmt: skip
+    torch.manual_seed(1)
+    paradigm, progress = Toy(), Progress()
+    pretrain(
+        cell, paradigm, make_optimiser(paradigm, cell.recipe), batches(0, 10**6), steps=None,
+        progress=progress, ranks=Ranks(), report=lambda row: None, checkpoint=lambda: None,
+        checkpoint_steps=10**6,
+    )  # fmt: skip
+    assert progress.seconds >= 0.2 and progress.step > 1

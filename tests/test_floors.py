@@ -1,0 +1,122 @@
+"""Imports go down only; Ray, torch and polars stay on the floors that may have them (ARCHITECTURE.md)."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "radsweep"
+FLOORS = {
+    "errors": 0, "keys": 0,
+    "parts": 1, "specs": 1,
+    "store": 2,
+    "corpus": 3, "models": 3, "laws": 3,
+    "paradigms": 4, "tasks": 4, "probes": 4,
+    "pretrain": 5, "evaluate": 5,
+    "dashboards": 5,
+    "sweep": 6,
+    "cli": 7,
+}  # fmt: skip
+RAY_FILES = {
+    "corpus/stream.py", "corpus/ingest_ray.py", "pretrain/worker.py",
+    "evaluate/embed.py", "evaluate/grid.py",
+    "sweep/cluster.py", "sweep/submit.py",
+}  # fmt: skip
+SIDEWAYS = {("specs", "parts")}
+"""The one import within a floor between two rooms: a recipe checks that its paradigm exists."""
+
+
+def _imports(file: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0 or file.parent.name == "dashboards", f"relative import in {file}"
+            if node.module and node.level == 0:
+                names.add(node.module)
+                if node.module == "radsweep":
+                    names |= {f"radsweep.{alias.name}" for alias in node.names}
+    return names
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def _room(name: str) -> str:
+    return name.split(".")[1]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_imports_go_down_only(file: Path) -> None:
+    relative = file.relative_to(PACKAGE)
+    room = relative.parts[0].removesuffix(".py")
+    if room == "__init__":
+        return
+    for name in _imports(file):
+        if not name.startswith("radsweep.") or _room(name) not in FLOORS:
+            continue
+        other = _room(name)
+        if other == room or (room, other) in SIDEWAYS:
+            continue
+        assert FLOORS[other] < FLOORS[room], f"{relative} (floor {FLOORS[room]}) imports {name}"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_ray_stays_in_its_few_files(file: Path) -> None:
+    relative = str(file.relative_to(PACKAGE))
+    uses_ray = any(name == "ray" or name.startswith("ray.") for name in _imports(file))
+    assert uses_ray <= (relative in RAY_FILES), f"{relative} imports Ray"
+
+
+def test_nothing_imports_jobs_benchmarks_or_tests() -> None:
+    for file in FILES:
+        for name in _imports(file):
+            assert name.split(".")[0] not in {"jobs", "benchmarks", "tests"}, (
+                f"{file} imports {name}"
+            )
+            assert not name.startswith("radsweep.jobs"), f"{file} imports {name}"
+
+
+HEAVY = {"torch", "ray", "polars", "pydicom", "timm", "transformers", "scipy", "dash"}
+
+
+def _loaded_by(module: str) -> set[str]:
+    """Which heavy packages a fresh interpreter has loaded after importing the module."""
+    code = f"import sys, {module}; print(' '.join(set({sorted(HEAVY)!r}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "module", ["radsweep.errors", "radsweep.keys", "radsweep.specs", "radsweep.parts"]
+)
+def test_floors_0_and_1_need_the_standard_library_only(module: str) -> None:
+    assert _loaded_by(module) == set()
+
+
+def test_the_command_line_opens_without_the_gpu_stack() -> None:
+    assert _loaded_by("radsweep.cli, radsweep.sweep.plan, radsweep.sweep.load") <= {"polars"}
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "radsweep.models.backbone",
+        "radsweep.paradigms.clip",
+        "radsweep.paradigms.unicl",
+        "radsweep.paradigms.dinov2",
+        "radsweep.probes.linear",
+        "radsweep.probes.segment",
+        "radsweep.probes.report",
+        "radsweep.pretrain.loop",
+    ],
+)
+def test_a_bare_pytorch_machine_can_import_what_trains(module: str) -> None:
+    assert not _loaded_by(module) & {"ray", "polars", "pydicom"}
+
+
+def test_laws_need_neither_torch_nor_ray() -> None:
+    assert not _loaded_by("radsweep.laws.answers") & {"torch", "ray"}
