@@ -11,7 +11,7 @@ from radsweep import Budget, Protocol, Sweep, settings
 from radsweep.jobs.open_weights import DINOV2, SHIPPED, UNICL
 
 OPEN_DINOV2 = dataclasses.replace(DINOV2, start_from=f"{SHIPPED}/dinov2", learning_rate=5e-4)
-OPEN_UNICL = dataclasses.replace(UNICL, start_from=f"{SHIPPED}/unicl", learning_rate=5e-4)
+OPEN_UNICL = dataclasses.replace(UNICL, start_from=f"{SHIPPED}/unicl", learning_rate=1e-3)
 """Continued at a lower peak than the one they were made with."""
 
 CLIP_SETTINGS = {
@@ -28,7 +28,7 @@ SWEEP = Sweep(
     recipes=(OPEN_CLIP, OPEN_UNICL, OPEN_DINOV2),
     images=(50, 200, 800, 3200),
     # FLOPs, so that a DINOv2 image with all its crops counts for what it costs.
-    budget=Budget(flops=1.2e12, batch_size=32),
+    budget=Budget(flops=1.0e12, batch_size=32),
     protocol=Protocol(
         tasks=("findings", "lines_tubes", "lines_tubes_seg", "reports"),
         search_trials=1,

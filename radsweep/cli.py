@@ -193,6 +193,8 @@ def plan(
         "teacher included, evaluation not.",
         style="dim",
     )
+    for warning in made.warnings:
+        console.print(warning, style="yellow", highlight=False)
     for cell in made.cells:
         if cell.reason:
             console.print(f"{cell.cell}: {cell.reason}", style="yellow")
@@ -216,12 +218,15 @@ def run(
     """What is missing: pretraining, then scores, laws, dashboard; on a laptop or on a cluster."""
     from radsweep.pretrain.worker import Workers
     from radsweep.sweep.load import load_sweep
+    from radsweep.sweep.plan import check, warnings
     from radsweep.sweep.run import RunOptions
     from radsweep.sweep.run import run as drive
     from radsweep.sweep.show import terminal_observer
 
     root = _store(store)
     loaded = load_sweep(sweep)
+    for warning in warnings(loaded, check(loaded, root)):
+        console.print(warning, style="yellow", highlight=False)
     placed = Workers(
         count=workers,
         gpus=gpus,

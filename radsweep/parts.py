@@ -81,6 +81,43 @@ def setting_names(kind: str, name: str) -> list[str]:
     return []
 
 
+def columns(kind: str, name: str) -> tuple[str, ...]:
+    """The ``columns`` that the part's class declares: what it reads of a corpus beside pixels.
+
+    Raises SpecError where the class does not spell them out as a tuple of strings in its own body.
+    """
+    for node in _class_body(kind, name):
+        named = node.target if isinstance(node, ast.AnnAssign) else None
+        if isinstance(node, ast.Assign):
+            named = node.targets[0]
+        if not (isinstance(named, ast.Name) and named.id == "columns"):
+            continue
+        try:
+            value = ast.literal_eval(node.value)  # type: ignore[attr-defined]
+        except ValueError:
+            break
+        if isinstance(value, tuple) and all(isinstance(column, str) for column in value):
+            return value
+    raise SpecError(
+        f"{kind}/{name}: its class has no line columns = (<strings>); a plan reads there what the "
+        "corpus must have, so write the tuple out, if only as ()"
+    )
+
+
+def _class_body(kind: str, name: str) -> list[ast.stmt]:
+    """Statements of the class that the module ends in; empty if it is made elsewhere."""
+    body = _source(kind, name).body
+    ends_in = {
+        node.value.id
+        for node in body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.Name)
+        and any(isinstance(t, ast.Name) and t.id == OBJECT_NAMES[kind] for t in node.targets)
+    }
+    classes = [n for n in body if isinstance(n, ast.ClassDef) and n.name in ends_in]
+    return classes[0].body if classes else []
+
+
 def _module_name(kind: str, name: str) -> str:
     return name if "." in name else f"radsweep.{kind}.{name}"
 

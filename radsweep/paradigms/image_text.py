@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from radsweep.corpus.example import Example, Viewer, Views
-from radsweep.errors import SpecError
+from radsweep.errors import CellError, SpecError
 from radsweep.models.backbone import build_backbone
 from radsweep.models.text import TextEncoder, TextTower, train_tokenizer, vocabulary
 from radsweep.models.weights import (
@@ -29,12 +29,16 @@ from radsweep.models.weights import (
 from radsweep.paradigms.augment import jittered, random_crop
 from radsweep.paradigms.base import Paradigm
 from radsweep.paradigms.contrast import LARGEST_SCALE, contrast, floor
+from radsweep.paradigms.gather import sum_over_ranks
 from radsweep.paradigms.groups import layer_scales, make_groups
 from radsweep.paradigms.settings import require_shares
 from radsweep.specs import Recipe
 
 NO_TEXT = -1
 """Class of a pair that has nothing to say; it takes no part in the loss."""
+
+LEAST_TEXTS = 2
+"""In a batch: one text alone has nothing to be told from, and its loss is 0 whatever the weights."""
 
 
 def text_class(text: str) -> int:
@@ -119,6 +123,7 @@ class ImageText(Paradigm):
         self.text_projection = _projection(settings.text_width, settings.embed_dim)
         self.logit_scale = nn.Parameter(torch.tensor(-math.log(settings.temperature)))
         self._last_excess: Tensor | None = None
+        self._fewest_texts: Tensor | None = None
 
     @classmethod
     def build(cls, recipe: Recipe, start: StartWeights | None, reports: Iterable[str]) -> Self:
@@ -182,6 +187,10 @@ class ImageText(Paradigm):
         loss = contrast(image, text, batch["same"], self.logit_scale)
         with torch.no_grad():
             self._last_excess = loss.detach() - floor(batch["same"])
+            texts = sum_over_ranks((batch["same"] >= 0).sum())
+            fewest = texts if self._fewest_texts is None else self._fewest_texts
+            # Looked at in ``monitors``: to read it here would make the host wait at every step.
+            self._fewest_texts = torch.minimum(texts, fewest)
         return {"contrast": loss}
 
     def parameter_groups(self, recipe: Recipe) -> list[dict[str, object]]:
@@ -207,9 +216,20 @@ class ImageText(Paradigm):
             self.logit_scale.clamp_(max=LARGEST_SCALE)
 
     def monitors(self) -> dict[str, float]:
-        """Logit scale, and the loss above the least it can be (comparable whatever the classes)."""
-        if self._last_excess is None:
+        """Logit scale, and the loss above the least it can be (comparable whatever the classes).
+
+        Raises CellError where a batch since the start had too few texts to contrast: its step spent budget
+        and taught nothing, while its loss of 0 looked like success.
+        """
+        if self._last_excess is None or self._fewest_texts is None:
             return {}
+        fewest = int(self._fewest_texts)
+        if fewest < LEAST_TEXTS:
+            raise CellError(
+                f"a batch had {fewest} images with a text, and it takes {LEAST_TEXTS} to contrast: the "
+                "subset has too few reports or labels for this batch_size; raise it, ingest more of "
+                "them, or take a paradigm that needs none"
+            )
         return {
             "logit_scale": float(self.logit_scale.detach().exp()),
             "excess_loss": float(self._last_excess),

@@ -34,6 +34,30 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def machine() -> str:
+    """Within which a process has one number: the host and, on Linux, the container's PID namespace."""
+    namespace = "/proc/self/ns/pid"
+    inside = os.stat(namespace).st_ino if os.path.exists(namespace) else 0
+    return f"{socket.gethostname()}/{inside}"
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this ``machine()`` still runs; True where the system cannot be asked."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _lease(holder: str) -> dict[str, str | int | float]:
+    return {"holder": holder, "beat": time.time(), "machine": machine(), "pid": os.getpid()}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """What a finished cell says of itself; every number in it was measured."""
@@ -133,14 +157,17 @@ class CellStore:
             lease = self.store.read_json(self.path("lease.json"))
         except (StoreError, json.JSONDecodeError):
             return False
-        return bool(time.time() - lease["beat"] < STALE_AFTER_S)
+        if time.time() - lease["beat"] >= STALE_AFTER_S:
+            return False
+        return lease["machine"] != machine() or is_alive(lease["pid"])
 
     @contextmanager
     def lease(self) -> Iterator[str | None]:
         """Hold this cell while the block runs; gives the holder's name, or None where another holds it.
 
-        A heartbeat renews the lease. One that went stale is taken over; its former holder finds out at its
-        next beat and at ``check_lease``.
+        A heartbeat renews the lease. One that went stale is taken over, and at once where its holder was
+        a process of this machine that is gone; a former holder that lives finds out at its next beat and
+        at ``check_lease``.
         """
         holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         if not self._claim(holder):
@@ -158,7 +185,7 @@ class CellStore:
                 self.store.delete(self.path("lease.json"))
 
     def _claim(self, holder: str) -> bool:
-        lease = json.dumps({"holder": holder, "beat": time.time()}).encode()
+        lease = json.dumps(_lease(holder)).encode()
         if self.store.create_bytes(self.path("lease.json"), lease):
             return True
         if self._is_held():
@@ -180,7 +207,7 @@ class CellStore:
         while not stop.wait(HEARTBEAT_S):
             if self._holder() != holder:
                 return
-            self.store.write_json(self.path("lease.json"), {"holder": holder, "beat": time.time()})
+            self.store.write_json(self.path("lease.json"), _lease(holder))
 
     def check_lease(self, holder: str) -> None:
         """Raise LeaseLostError unless ``holder`` still holds the cell."""

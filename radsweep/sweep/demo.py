@@ -3,8 +3,7 @@
 The steps are those that a hospital takes with its own films, on the same code: only sizes are small.
 """
 
-import dataclasses
-import secrets
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -16,48 +15,36 @@ from radsweep.corpus.ingest_ray import ingest_with_ray
 from radsweep.corpus.phantom import HOSPITALS, write_hospital
 from radsweep.dashboards.page import export_html
 from radsweep.errors import CellError
+from radsweep.keys import seed_of
 from radsweep.laws.answers import answers
 from radsweep.pretrain.worker import Workers
-from radsweep.specs import Budget, Cell, Sweep, settings
+from radsweep.specs import Cell, Sweep
 from radsweep.store import Store
 from radsweep.sweep.cluster import connected
 from radsweep.sweep.dash import load_tables
-from radsweep.sweep.load import load_sweep
+from radsweep.sweep.demo_sweep import SWEEP_FILE, demo_sweep
 from radsweep.sweep.results import read_scores
 from radsweep.sweep.run import RunOptions, run
 from radsweep.sweep.show import card_table, progress_bars, scores_table, terminal_observer
 
-SWEEP = "radsweep.jobs.demo"
 HOSPITAL = "riverside"
-FRACTIONS = (0.72, 0.13, 0.05, 0.10)
-"""Of patients in pretrain, train, val and test."""
 
-PATIENTS = 2000
 CPUS = 2
 """Of the cluster that the demo starts: it must be the same story on every laptop."""
 
-MINIATURE_PATIENTS = 120
-MINIATURE_IMAGES = (16, 48)
-MINIATURE_STEPS = 4
-"""The smoke test: every step of the demo, too small to learn from."""
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How large the hospital is."""
+
+    patients: int
+    fractions: tuple[float, float, float, float]
+    """Of patients in pretrain, train, val and test."""
 
 
-def demo_sweep(seed: int, miniature: bool) -> tuple[Sweep, int]:
-    """The demo's sweep under another seed or size, and the patients that it needs."""
-    sweep = load_sweep(SWEEP)
-    sweep = dataclasses.replace(sweep, seeds=(seed,), subset_seed=seed)
-    if not miniature:
-        return sweep, PATIENTS
-    assert sweep.protocol is not None
-    steps = {"segment.steps": MINIATURE_STEPS, "report.steps": MINIATURE_STEPS}
-    protocol = dataclasses.replace(
-        sweep.protocol,
-        bootstraps=100,
-        settings=settings({**dict(sweep.protocol.settings), **steps}),
-    )
-    budget = Budget(steps=MINIATURE_STEPS, batch_size=sweep.budget.batch_size)
-    small = dataclasses.replace(sweep, images=MINIATURE_IMAGES, budget=budget, protocol=protocol)
-    return small, MINIATURE_PATIENTS
+FULL = Size(patients=2000, fractions=(0.72, 0.13, 0.05, 0.10))
+MINIATURE = Size(patients=120, fractions=(0.48, 0.22, 0.08, 0.22))
+"""With so few patients, most go where the tasks need five of each kind."""
 
 
 def placement(sweep: Sweep) -> RunOptions:
@@ -76,15 +63,16 @@ def run_demo(directory: Path, seed: int, console: Console, *, miniature: bool) -
 
     Raises CellError where a cell or a score failed: the reasons are printed first.
     """
-    sweep, patients = demo_sweep(seed, miniature)
+    sweep, size = demo_sweep(seed, miniature), MINIATURE if miniature else FULL
     store = Store(str(directory / "store"))
     store.check_writable()
-    films = directory / HOSPITAL
+    films, sweep_file = directory / HOSPITAL, directory / "sweep.py"
+    sweep_file.write_text(SWEEP_FILE.format(seed=seed, miniature=miniature))
     console.rule("1 of 4  a synthetic hospital")
-    _draw(films, patients, sweep, seed, console)
+    _draw(films, size, sweep, seed, console)
     console.rule("2 of 4  its corpus")
     with connected(None, CPUS):
-        _ingest(films, directory / "patient.key", sweep, store, console)
+        _ingest(films, size, sweep, seed, store, console)
         console.rule("3 of 4  the sweep")
         with terminal_observer(store, console) as observer:
             outcome = run(sweep, store, placement(sweep), observer)
@@ -98,7 +86,9 @@ def run_demo(directory: Path, seed: int, console: Console, *, miniature: bool) -
     page = (directory / "dashboard.html").resolve()
     export_html(load_tables(sweep, store), page)
     console.print(f"dashboard: {page.as_uri()}", soft_wrap=True)
-    console.print(f"live app:  radsweep dash {SWEEP} --store {directory / 'store'}", soft_wrap=True)
+    console.print(
+        f"live app:  radsweep dash {sweep_file} --store {directory / 'store'}", soft_wrap=True
+    )
     if not outcome.is_complete:
         raise CellError(
             f"{len(outcome.failures)} parts of the demo failed; their reasons are above"
@@ -106,16 +96,16 @@ def run_demo(directory: Path, seed: int, console: Console, *, miniature: bool) -
     return page
 
 
-def _draw(films: Path, patients: int, sweep: Sweep, seed: int, console: Console) -> None:
+def _draw(films: Path, size: Size, sweep: Sweep, seed: int, console: Console) -> None:
     if (films / "phantom.json").exists():
         console.print(f"[dim]{films} was drawn before[/dim]")
         return
     with progress_bars(console) as bars:
-        task = bars.add_task("drawing patients", total=patients, note="")
+        task = bars.add_task("drawing patients", total=size.patients, note="")
         card = write_hospital(
             films,
             HOSPITALS[HOSPITAL],
-            patients,
+            size.patients,
             sweep.recipes[0].image_size,
             seed,
             processes=CPUS,
@@ -127,11 +117,12 @@ def _draw(films: Path, patients: int, sweep: Sweep, seed: int, console: Console)
     )
 
 
-def _ingest(films: Path, key_file: Path, sweep: Sweep, store: Store, console: Console) -> None:
-    if not key_file.exists():
-        # The secret lies beside the store and never in it.
-        key_file.write_text(secrets.token_hex(32))
-        key_file.chmod(0o600)
+def _ingest(
+    films: Path, size: Size, sweep: Sweep, seed: int, store: Store, console: Console
+) -> None:
+    # No secret: nobody is in these pictures, and pseudonyms decide the splits, so that a key of its
+    # own would give every laptop another story. A hospital's key is random and kept in its safe.
+    key = PatientKey(f"radsweep demo {seed_of('demo', seed)}".encode())
     spec = IngestSpec(
         corpus=sweep.corpus,
         sources=(str(films / "dicom"),),
@@ -139,7 +130,7 @@ def _ingest(films: Path, key_file: Path, sweep: Sweep, store: Store, console: Co
         labels=(str(films / "labels.csv"),),
         masks=(str(films / "masks.csv"),),
         size=sweep.recipes[0].image_size,
-        fractions=FRACTIONS,
+        fractions=size.fractions,
         split_seed=0,
     )
     with progress_bars(console) as bars:
@@ -147,7 +138,7 @@ def _ingest(films: Path, key_file: Path, sweep: Sweep, store: Store, console: Co
         card = ingest_with_ray(
             spec,
             store,
-            PatientKey.load(key_file),
+            key,
             progress=lambda done, total: bars.update(task, completed=done, total=total),
         )
     console.print(card_table(card))

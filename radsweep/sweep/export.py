@@ -13,6 +13,10 @@ def export_cell(store: Store, cell: str, layout: str, out: Path) -> None:
 
     Raises StoreError where the cell is not done, SpecError where the layout does not fit the encoder.
     """
+    if layout == "radsweep":
+        out.mkdir(parents=True, exist_ok=True)
+        fetch_cell(store, cell, out)
+        return
     with tempfile.TemporaryDirectory() as scratch:
         fetch_cell(store, cell, Path(scratch))
         export(Path(scratch), layout, out)

@@ -112,6 +112,8 @@ class Plan:
     """Images that pretraining may use."""
     machine: Machine
     cells: tuple[CellPlan, ...]
+    warnings: tuple[str, ...]
+    """What can be run and will not give what it seems to, such as reports on few of the images."""
 
     def count(self, state: str) -> int:
         """Cells in a state."""
@@ -125,7 +127,8 @@ class Plan:
 def check(sweep: Sweep, store: Store) -> dict[str, Any]:
     """Find the user's faults before compute is spent; gives the corpus card.
 
-    Raises SpecError for a corpus that is not there or too small, and for a task that it has nothing for.
+    Raises SpecError for a corpus that is not there or too small, and for a paradigm or a task that it has
+    nothing for.
     """
     card = _card(store, sweep.corpus)
     available = card["splits"]["pretrain"]["images"]
@@ -135,11 +138,90 @@ def check(sweep: Sweep, store: Store) -> dict[str, Any]:
             f"sweep {sweep.name} asks for {largest:,} images and corpus {sweep.corpus} has {available:,} "
             "for pretraining; lower `images` or ingest more"
         )
+    for paradigm in _paradigms(sweep):
+        columns = parts.columns("paradigms", paradigm)
+        if columns and _fed(card, paradigm) == 0:
+            raise SpecError(
+                f"paradigm {paradigm} learns from {_spoken(columns)}, and corpus {sweep.corpus} has none for "
+                f"pretraining; take {_pixels_alone()}, or ingest with "
+                + " or ".join(FED_BY[column].option for column in columns)
+            )
     if sweep.protocol is not None:
         scored_on = sweep.protocol.corpus or sweep.corpus
         for task in sweep.protocol.tasks:
             parts.find("tasks", task).check(_card(store, scored_on))  # type: ignore[attr-defined]
     return card
+
+
+def warnings(sweep: Sweep, card: dict[str, Any]) -> tuple[str, ...]:
+    """What the user should know before paying: paradigms for which few of the images have a text.
+
+    Args:
+        sweep: one that ``check`` let pass.
+        card: the card that it gave.
+    """
+    images, batch_size = card["splits"]["pretrain"]["images"], sweep.budget.batch_size
+    said = []
+    for paradigm in _paradigms(sweep):
+        columns = parts.columns("paradigms", paradigm)
+        fed = _fed(card, paradigm) if columns else images
+        if fed < ENOUGH_FED * images:
+            # Of labels the card counts each one, and not the images that have any.
+            count = f"{fed:,}" if columns == ("report",) else f"the best known is there for {fed:,}"
+            said.append(
+                f"paradigm {paradigm} learns from {_spoken(columns)}: {count} of {images:,} images for "
+                f"pretraining, about {batch_size * fed / images:.1f} in a batch of {batch_size}; an image "
+                "without teaches it nothing, and a cell ends where a batch has too few"
+            )
+    return tuple(said)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Feed:
+    """What a paradigm's column is called, and how it gets into a corpus."""
+
+    spoken: str
+    option: str
+
+
+FED_BY = {
+    "report": _Feed(spoken="reports", option="--reports"),
+    "labels": _Feed(spoken="labels", option="--labels"),
+}
+"""Everything that a corpus can give a paradigm beside pixels."""
+
+ENOUGH_FED = 0.5
+"""Share of the images for pretraining that should have what a paradigm learns from."""
+
+
+def _paradigms(sweep: Sweep) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(recipe.paradigm for recipe in sweep.recipes))
+
+
+def _spoken(columns: tuple[str, ...]) -> str:
+    return " or ".join(FED_BY[column].spoken for column in columns)
+
+
+def _pixels_alone() -> str:
+    """The paradigms that any corpus can feed."""
+    return " or ".join(n for n in parts.names("paradigms") if not parts.columns("paradigms", n))
+
+
+def _fed(card: dict[str, Any], paradigm: str) -> int:
+    """Images for pretraining that can teach the paradigm anything: by the column that most of them have.
+
+    Raises SpecError for a column that no corpus has.
+    """
+    pretrain = card["splits"]["pretrain"]
+    known = [pretrain["images"] - counts["pretrain_missing"] for counts in card["labels"].values()]
+    counts = {"report": pretrain["reports"], "labels": max(known, default=0)}
+    columns = parts.columns("paradigms", paradigm)
+    for column in columns:
+        if column not in counts:
+            raise SpecError(
+                f"paradigm {paradigm} reads {column!r} of a corpus; {parts.did_you_mean(column, sorted(counts))}"
+            )
+    return max(counts[column] for column in columns)
 
 
 def _card(store: Store, corpus: str) -> dict[str, Any]:
@@ -171,6 +253,7 @@ def make_plan(sweep: Sweep, store: Store, machine: Machine, cost_of: CostOf) -> 
         corpus_images=card["splits"]["pretrain"]["images"],
         machine=machine,
         cells=tuple(_plan_cell(cell, store, machine, cost_of) for cell in sweep.cells()),
+        warnings=warnings(sweep, card),
     )
 
 

@@ -8,11 +8,17 @@ import fnmatch
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, final
 
-from radsweep.errors import CellError, RadsweepError
+from ray.exceptions import RayTaskError
+
+from radsweep.corpus.manifest import Corpus
+from radsweep.errors import CellError, LeaseLostError, RadsweepError
 from radsweep.evaluate.grid import pending_units, run_grid
+from radsweep.evaluate.trial import make_task
+from radsweep.evaluate.wanted import scored_corpus
 from radsweep.keys import canonical
 from radsweep.laws.answers import fits_table
 from radsweep.pretrain.worker import Workers, run_cell
@@ -37,6 +43,28 @@ class Observer(Protocol):
 
     def grid(self, done: int, total: int) -> None:
         """So many of the evaluation's units are done."""
+
+
+@final
+class _GridProgress:
+    """Tells the observer; Tune pickles whatever hangs on its searcher, and a terminal cannot be."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+
+    def __call__(self, done: int, total: int) -> None:
+        self._observer.grid(done, total)
+
+    def __reduce__(self) -> tuple[type["_Nobody"], tuple[()]]:
+        return _Nobody, ()
+
+
+@final
+class _Nobody:
+    """What a pickled ``_GridProgress`` tells: Tune's copy of the searcher is never run."""
+
+    def __call__(self, done: int, total: int) -> None:
+        """Say nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +112,19 @@ def declare(sweep: Sweep, store: Store) -> None:
     )
 
 
+def check_task_data(sweep: Sweep, store: Store) -> None:
+    """Choose every task's images and targets once, so that a corpus too small for one is found now.
+
+    The corpus card, which ``check`` reads, does not say how many patients have which finding. Raises
+    SpecError where a task has too few.
+    """
+    if sweep.protocol is None:
+        return
+    corpus = Corpus.open(store, scored_corpus(sweep, sweep.protocol))
+    for task in sweep.protocol.tasks:
+        make_task(task).data(corpus, sweep.protocol)
+
+
 def run(sweep: Sweep, store: Store, options: RunOptions, observer: Observer) -> Outcome:
     """Bring the sweep to its end from wherever it stands. Does nothing, quickly, if it is there already.
 
@@ -97,6 +138,7 @@ def run(sweep: Sweep, store: Store, options: RunOptions, observer: Observer) -> 
     observer.cells(missing, len(cells) - len(missing))
     failures: list[tuple[str, str]] = []
     if missing or pending_units(store, sweep, cells):
+        check_task_data(sweep, store)
         with connected(options.address, options.cpus):
             failures += _pretrain(missing, store, options, observer)
             finished = tuple(cell for cell in cells if CellStore(store, cell.name).is_done)
@@ -107,7 +149,7 @@ def run(sweep: Sweep, store: Store, options: RunOptions, observer: Observer) -> 
                     finished,
                     cpus=options.trial_cpus,
                     gpus=options.trial_gpus,
-                    progress=observer.grid,
+                    progress=_GridProgress(observer),
                 )
     scores = read_scores(sweep, store)
     if scores.height:
@@ -145,7 +187,8 @@ def drive_cell(cell: Cell, store: Store, workers: Workers) -> tuple[str, str | N
     """
     corner = CellStore(store, cell.name)
     while not corner.is_done:
-        with corner.lease() as holder:
+        # A driver that lost its lease neither writes nor gives up: it waits for the one that took it.
+        with suppress(LeaseLostError), corner.lease() as holder:
             if holder is not None:
                 return _drive_held(cell, corner, holder, workers)
         time.sleep(HELD_POLL_SECONDS)
@@ -165,16 +208,23 @@ def _drive_held(
         corner.check_lease(holder)
         corner.finish(record)
         return "done", None
-    except CellError as fault:
-        corner.set_state(fault.state, reason=str(fault))
-        return fault.state, str(fault)
-    except RadsweepError as fault:
-        corner.set_state("failed", reason=str(fault))
-        return "failed", str(fault)
-    except Exception as fault:
-        # Ray's own errors, out of memory and the like: the cell is reported and the others go on.
-        reason = (
-            f"{type(fault).__name__}: {str(fault).strip().splitlines()[-1] if str(fault) else ''}"
-        )
-        corner.set_state("failed", reason=reason)
-        return "failed", reason
+    except LeaseLostError:
+        raise
+    except Exception as raised:
+        # Whatever it is (ours, Ray's, out of memory), the cell is reported and the others go on.
+        fault = _cause(raised)
+        state = fault.state if isinstance(fault, CellError) else "failed"
+        reason = str(fault) if isinstance(fault, RadsweepError) else _in_a_line(fault)
+        corner.set_state(state, reason=reason)
+        return state, reason
+
+
+def _cause(raised: Exception) -> Exception:
+    """What a Ray task raised, without Ray's account of where."""
+    cause = raised.cause if isinstance(raised, RayTaskError) else None
+    return cause if isinstance(cause, Exception) else raised
+
+
+def _in_a_line(fault: Exception) -> str:
+    lines = str(fault).strip().splitlines()
+    return f"{type(fault).__name__}: {lines[-1] if lines else 'it says no more'}"

@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import polars as pl
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -38,10 +40,9 @@ POLL_SECONDS = 1.0
 def progress_bars(console: Console) -> Progress:
     """The one look of all progress bars."""
     return Progress(
-        TextColumn("{task.description:<34}"),
-        BarColumn(bar_width=28),
+        TextColumn("{task.description:<27}"),
+        BarColumn(bar_width=12),
         MofNCompleteColumn(),
-        TextColumn("elapsed"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(elapsed_when_finished=False),
@@ -82,7 +83,9 @@ class TerminalObserver:
             note = f"{record.seconds:.0f} s, {record.epochs:,.1f} epochs, loss {loss:.3f}"
             note += f", {record.workers} workers" if record.workers > 1 else ""
         self._console.print(
-            f"  [{style}]{state:<9}[/{style}] {cell.name:<32} {note}", highlight=False
+            f"  [{style}]{state:<9}[/{style}] {cell.name:<32} {escape(note)}",
+            highlight=False,
+            soft_wrap=True,
         )
         self.refresh()
 
@@ -217,18 +220,20 @@ def status_table(sweep: str, cells: pl.DataFrame) -> Table:
 
 def scores_table(scores: pl.DataFrame) -> Table:
     """The headline scores: one row per encoder, one column per task."""
-    table = Table(title="headline scores on held-out patients (95% interval)")
     headline = scores.filter(pl.col("headline")).sort("images", "paradigm", "seed")
     tasks = headline.select("task", "metric").unique(maintain_order=True).rows()
+    table = Table(
+        title="headline scores on held-out patients, and 95% intervals", box=box.SIMPLE_HEAD
+    )
     for name in ("paradigm", "images", "seed"):
         table.add_column(name)
     for task, metric in tasks:
-        table.add_column(f"{task}\n{metric}", justify="right")
+        table.add_column(f"{task.replace('_', ' ')}\n{metric}", justify="right", min_width=11)
     for (paradigm, images, seed), group in headline.group_by(
         "paradigm", "images", "seed", maintain_order=True
     ):
         row = {
-            task: f"{value:.3f} ({low:.3f}-{high:.3f})"
+            task: f"{value:.3f}\n[dim]{low:.3f}-{high:.3f}[/dim]"
             for task, value, low, high in group.select(
                 "task", "value", "ci_low", "ci_high"
             ).iter_rows()
