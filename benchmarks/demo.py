@@ -47,7 +47,9 @@ class Watch:
         while self._process.poll() is None:
             if self.phase == "pretraining" and (self._store / "features").is_dir():
                 self.enter(EVALUATION)
-            self.peaks[self.phase] = max(self.peaks.get(self.phase, 0), tree_bytes(self._process.pid))
+            self.peaks[self.phase] = max(
+                self.peaks.get(self.phase, 0), tree_bytes(self._process.pid)
+            )
             time.sleep(1.0)
 
 
@@ -95,7 +97,9 @@ def main() -> None:
     for phase, seconds in watch.seconds.items():
         table.add_row(phase, f"{seconds:.0f}", f"{watch.peaks.get(phase, 0) / 2**30:.1f}")
     table.add_section()
-    table.add_row("all", f"{sum(watch.seconds.values()):.0f}", f"{max(watch.peaks.values()) / 2**30:.1f}")
+    table.add_row(
+        "all", f"{sum(watch.seconds.values()):.0f}", f"{max(watch.peaks.values()) / 2**30:.1f}"
+    )
     Console(width=100).print(table)
     sys.exit(code)
 

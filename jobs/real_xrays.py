@@ -1,14 +1,14 @@
-"""The same job on real x-rays: a folder of public chest films, continued from the demo's open weights.
+r"""The same job on real x-rays: public chest films, continued from the demo's open weights.
 
-CXR is a folder with one ``metadata.csv`` (a row per image: ``path``, ``patient_id``, ``sex``, ``age``, ``view``,
-``report``, ``mask_paths`` as ``class=path|class=path``, and ``y_*`` columns of 1, 0 or blank) and the pictures that
-it names in folders beside it. Nothing is copied out of it but what the corpus keeps::
+CXR is a folder with ``metadata.csv`` (a row per image: ``path``, ``patient_id``, ``sex``, ``age``,
+``view``, ``report``, ``mask_paths`` as ``class=path|class=path``, and ``y_*`` columns of 1, 0 or
+blank) and, in folders beside it, the pictures that it names. It is only read::
 
-    export RADSWEEP_PATIENT_KEY=$(openssl rand -hex 32) RADSWEEP_STORE=real/store   # keep the key
+    export RADSWEEP_PATIENT_KEY=$(openssl rand -hex 32) RADSWEEP_STORE=real/store  # keep the key
     python -m radsweep.jobs.real_xrays CXR real/tables
-    radsweep ingest CXR/{nih512,nih1024,kermany,covid,seg,hannover} --reports real/tables/xrays.csv \
-        --labels real/tables/xrays.csv --masks real/tables/masks.csv --size 96 \
-        --fractions 0.5,0.2,0.1,0.2 --corpus realcxr@1
+    radsweep ingest CXR/{nih512,nih1024,kermany,covid,seg,hannover} \
+        --reports real/tables/xrays.csv --labels real/tables/xrays.csv \
+        --masks real/tables/masks.csv --size 96 --fractions 0.5,0.2,0.1,0.2 --corpus realcxr@1
     radsweep plan real_xrays
     radsweep run real_xrays
     radsweep scores real_xrays
@@ -16,14 +16,19 @@ it names in folders beside it. Nothing is copied out of it but what the corpus k
 
 What is left out, and why:
 
-- films of 64 px (``nih64``): blown up to 96 px they show no line and no small finding, and their blur would tell an
-  encoder which folder, and so which mix of labels, a film comes from;
-- ``clip``: it learns from reports alone, and one film in eight has one; ``unicl`` reads labels where there is none;
-- ``lines_tubes`` and ``lines_tubes_seg``: no tube is labelled or drawn in five patients of train and of test;
-- ``reports``: the few texts are case notes, and no finding is stated in those of five test patients.
+- films of 64 px (``nih64``): blown up to 96 px they show no line and no small finding, and their
+  blur would tell an encoder which folder, and so which mix of labels, a film comes from;
+- ``clip``: it learns from reports alone, and one film in nine has one, so that some batch of a cell
+  has too few to contrast; ``unicl`` reads labels where there is no report;
+- ``lines_tubes`` and ``lines_tubes_seg``: no tube is labelled or drawn in five patients of train
+  and five of test;
+- ``reports``: its texts are 98 case notes, and whether those of five test patients state so much as
+  one finding (consolidation) depends on the draw of the split.
 
-A fifth of the patients is for test, since findings are rare. Labels are noisy and the hospitals differ in what they
-collected, so that a score here says that the pipeline works on real films, and nothing of any clinical use.
+A fifth of the patients is for test and a tenth for val, since findings are rare; the key draws the
+split, and ``images`` leaves room for an unlucky one. Labels are noisy and each source collected
+its own mix, so that a score here says that everything works on real films, and nothing of clinical
+use.
 """
 
 import argparse
@@ -46,7 +51,7 @@ SWEEP = Sweep(
         dataclasses.replace(DINOV2, start_from=f"{SHIPPED}/dinov2", learning_rate=5e-4),
     ),
     images=(80, 160, 320),
-    budget=Budget(flops=2.5e11, batch_size=32),
+    budget=Budget(flops=5e11, batch_size=32),
     protocol=Protocol(tasks=("findings",), search_trials=1, bootstraps=500),
 )
 
@@ -55,23 +60,23 @@ FOLDERS = ("nih512", "nih1024", "kermany", "covid", "seg", "hannover")
 
 FACTS = ("patient_id", "view", "sex", "age", "report")
 TUBES = {"ett": "endotracheal_tube", "cvc": "central_venous_line", "ngt": "nasogastric_tube"}
-"""Name in the corpus -> class in ``mask_paths``. Lungs and heart are drawn too; the segmentation task is of lines
-and tubes, and would score every class that the corpus has."""
+"""Name in the corpus -> class in ``mask_paths``. Lungs and heart are drawn too, but segmentation is
+of lines and tubes here, and scores every class that the corpus has."""
 
 TUBES_DRAWN_IN = ("seg",)
-"""Folders in which every tube of a film is drawn, so that no mask means no tube. Elsewhere it means unknown."""
+"""Folders whose films have every tube drawn: there, no mask means no tube; elsewhere, unknown."""
 
 
 def prepare(source: Path, out: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Write ``xrays.csv`` (who, what is seen, what was said) and ``masks.csv``: what ``radsweep ingest`` reads.
+    """Write ``xrays.csv`` and ``masks.csv``, the tables that ``radsweep ingest`` reads.
 
     Args:
         source: the folder with ``metadata.csv``.
-        out: made where it is not there. The tables name patients: keep them where the films are kept.
+        out: made where it is not there. The tables name patients: keep them with the films.
 
     Returns:
-        Both tables: ``path`` (absolute) with ``FACTS``, ``finding_*`` and ``tube_*``; and ``path`` with ``mask_*``
-        (absolute paths, null where the tube is known to be absent).
+        Both tables: ``path`` (absolute) with ``FACTS``, ``finding_*`` and ``tube_*``; and ``path``
+        with ``mask_*`` (absolute paths, null where the tube is known to be absent).
 
     Raises SpecError where there is no ``metadata.csv``, or it lacks a column.
     """

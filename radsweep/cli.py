@@ -189,8 +189,8 @@ def plan(
     console.print(plan_table(made))
     console.print(
         f"on {made.machine.name}: {made.machine.tflops:g} TFLOP/s per device at {made.machine.utilisation:.0%}, "
-        f"{made.machine.usd_per_hour:g} USD/h for {made.machine.devices}. FLOPs: 2 per multiply-add, forward and backward, "
-        "teacher included, evaluation not.",
+        f"{made.machine.usd_per_hour:g} USD/h for {made.machine.devices}. FLOPs: 2 per multiply-add, "
+        "forward and backward, teacher included, evaluation not.",
         style="dim",
     )
     for warning in made.warnings:

@@ -1,9 +1,9 @@
 """Find a part (paradigm, task, probe, chart) by the name of its module.
 
-``clip`` is ``radsweep.paradigms.clip``; a dotted name such as ``mypackage.mae`` is that module, wherever it
-is installed. A part is therefore one file and no edit elsewhere. What a plan must know about a part (its
-``VERSION`` and the names of its ``Settings``) is read from the source text without running it, so that a
-plan needs neither torch nor Ray.
+``clip`` is ``radsweep.paradigms.clip``; a dotted name such as ``mypackage.mae`` is that module,
+wherever it is installed. A part is therefore one file and no edit elsewhere. What a plan must know
+about a part (its ``VERSION``, the names of its ``Settings``, its ``columns``) is read from the
+source text without running it, so that a plan needs neither torch nor Ray.
 """
 
 import ast
@@ -87,10 +87,10 @@ def columns(kind: str, name: str) -> tuple[str, ...]:
     Raises SpecError where the class does not spell them out as a tuple of strings in its own body.
     """
     for node in _class_body(kind, name):
-        named = node.target if isinstance(node, ast.AnnAssign) else None
-        if isinstance(node, ast.Assign):
-            named = node.targets[0]
-        if not (isinstance(named, ast.Name) and named.id == "columns"):
+        named = node.targets if isinstance(node, ast.Assign) else []
+        if isinstance(node, ast.AnnAssign):
+            named = [node.target]
+        if not any(isinstance(target, ast.Name) and target.id == "columns" for target in named):
             continue
         try:
             value = ast.literal_eval(node.value)  # type: ignore[attr-defined]

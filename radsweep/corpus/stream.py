@@ -148,14 +148,15 @@ def _segment(
 
 
 def _context(cpus: float) -> DataContext:
-    """Order kept, one block per batch, no more than this rank's CPUs, and silence."""
+    """Order kept, no more than this rank's CPUs, and silence.
+
+    Blocks keep Ray's own target of 128 MiB: small batches of a task leave it as one block. Each block costs
+    the executor some milliseconds, and that runs in a thread of the trainer's process.
+    """
     context = DataContext.get_current().copy()
     context.execution_options = ExecutionOptions(
         preserve_order=True, resource_limits=ExecutionResources(cpu=cpus)
     )
-    # A row is a whole batch. With the smallest target each one leaves its task as soon as it is
-    # made.
-    context.target_max_block_size = 1
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     return context

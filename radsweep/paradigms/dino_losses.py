@@ -38,11 +38,8 @@ def sinkhorn_targets(scores: Tensor, temperature: float, iterations: int) -> Ten
     logs = scores.float() / temperature
     for _ in range(iterations):
         # First the prototypes, over the images of all ranks; then the images, each on its own.
-        if len(logs):
-            largest = logs.max(dim=0).values
-        else:
-            largest = torch.full_like(logs.sum(dim=0), -torch.inf)
-        largest = max_over_ranks(largest)
+        nothing = torch.full_like(logs.sum(dim=0), -torch.inf)
+        largest = max_over_ranks(logs.max(dim=0).values if len(logs) else nothing)
         logs = logs - largest
         logs = logs - sum_over_ranks(logs.exp().sum(dim=0)).log()
         logs = logs - logs.logsumexp(dim=1, keepdim=True)

@@ -38,7 +38,7 @@ NO_TEXT = -1
 """Class of a pair that has nothing to say; it takes no part in the loss."""
 
 LEAST_TEXTS = 2
-"""In a batch: one text alone has nothing to be told from, and its loss is 0 whatever the weights."""
+"""In a batch: one alone has nothing to be told from, and its loss is 0 whatever the weights."""
 
 
 def text_class(text: str) -> int:
@@ -218,17 +218,17 @@ class ImageText(Paradigm):
     def monitors(self) -> dict[str, float]:
         """Logit scale, and the loss above the least it can be (comparable whatever the classes).
 
-        Raises CellError where a batch since the start had too few texts to contrast: its step spent budget
-        and taught nothing, while its loss of 0 looked like success.
+        Raises CellError where a batch since the start had too few texts to contrast: its step spent
+        budget and taught nothing, while its loss of 0 looked like success.
         """
         if self._last_excess is None or self._fewest_texts is None:
             return {}
         fewest = int(self._fewest_texts)
         if fewest < LEAST_TEXTS:
             raise CellError(
-                f"a batch had {fewest} images with a text, and it takes {LEAST_TEXTS} to contrast: the "
-                "subset has too few reports or labels for this batch_size; raise it, ingest more of "
-                "them, or take a paradigm that needs none"
+                f"a batch had {fewest} images with a text, and it takes {LEAST_TEXTS} to contrast: "
+                "the subset has too few reports or labels for this batch_size; raise it, ingest "
+                "more of them, or take a paradigm that needs none"
             )
         return {
             "logit_scale": float(self.logit_scale.detach().exp()),

@@ -127,8 +127,8 @@ class Plan:
 def check(sweep: Sweep, store: Store) -> dict[str, Any]:
     """Find the user's faults before compute is spent; gives the corpus card.
 
-    Raises SpecError for a corpus that is not there or too small, and for a paradigm or a task that it has
-    nothing for.
+    Raises SpecError for a corpus that is not there or too small, and for a paradigm or a task that
+    it has nothing for.
     """
     card = _card(store, sweep.corpus)
     available = card["splits"]["pretrain"]["images"]
@@ -142,8 +142,8 @@ def check(sweep: Sweep, store: Store) -> dict[str, Any]:
         columns = parts.columns("paradigms", paradigm)
         if columns and _fed(card, paradigm) == 0:
             raise SpecError(
-                f"paradigm {paradigm} learns from {_spoken(columns)}, and corpus {sweep.corpus} has none for "
-                f"pretraining; take {_pixels_alone()}, or ingest with "
+                f"paradigm {paradigm} learns from {_spoken(columns)}, and corpus {sweep.corpus} "
+                f"has none for pretraining; take {_pixels_alone()}, or ingest with "
                 + " or ".join(FED_BY[column].option for column in columns)
             )
     if sweep.protocol is not None:
@@ -168,9 +168,10 @@ def warnings(sweep: Sweep, card: dict[str, Any]) -> tuple[str, ...]:
         if fed < ENOUGH_FED * images:
             # Of labels the card counts each one, and not the images that have any.
             count = f"{fed:,}" if columns == ("report",) else f"the best known is there for {fed:,}"
+            in_batch = batch_size * fed / images
             said.append(
-                f"paradigm {paradigm} learns from {_spoken(columns)}: {count} of {images:,} images for "
-                f"pretraining, about {batch_size * fed / images:.1f} in a batch of {batch_size}; an image "
+                f"paradigm {paradigm} learns from {_spoken(columns)}: {count} of {images:,} images "
+                f"for pretraining, about {in_batch:.1f} in a batch of {batch_size}; an image "
                 "without teaches it nothing, and a cell ends where a batch has too few"
             )
     return tuple(said)
@@ -208,20 +209,22 @@ def _pixels_alone() -> str:
 
 
 def _fed(card: dict[str, Any], paradigm: str) -> int:
-    """Images for pretraining that can teach the paradigm anything: by the column that most of them have.
+    """Images for pretraining that can teach the paradigm anything, by its best-filled column.
 
     Raises SpecError for a column that no corpus has.
     """
-    pretrain = card["splits"]["pretrain"]
-    known = [pretrain["images"] - counts["pretrain_missing"] for counts in card["labels"].values()]
-    counts = {"report": pretrain["reports"], "labels": max(known, default=0)}
+    pretrain: dict[str, int] = card["splits"]["pretrain"]
+    missing: list[int] = [counts["pretrain_missing"] for counts in card["labels"].values()]
+    known = pretrain["images"] - min(missing, default=pretrain["images"])
+    filled = {"report": pretrain["reports"], "labels": known}
     columns = parts.columns("paradigms", paradigm)
     for column in columns:
-        if column not in counts:
+        if column not in filled:
             raise SpecError(
-                f"paradigm {paradigm} reads {column!r} of a corpus; {parts.did_you_mean(column, sorted(counts))}"
+                f"paradigm {paradigm} reads {column!r} of a corpus; "
+                f"{parts.did_you_mean(column, sorted(filled))}"
             )
-    return max(counts[column] for column in columns)
+    return max(filled[column] for column in columns)
 
 
 def _card(store: Store, corpus: str) -> dict[str, Any]:

@@ -12,14 +12,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, final
 
+import polars as pl
 from ray.exceptions import RayTaskError
 
+from radsweep import __version__
 from radsweep.corpus.manifest import Corpus
 from radsweep.errors import CellError, LeaseLostError, RadsweepError
 from radsweep.evaluate.grid import pending_units, run_grid
 from radsweep.evaluate.trial import make_task
 from radsweep.evaluate.wanted import scored_corpus
-from radsweep.keys import canonical
+from radsweep.keys import canonical, canonical_json, key_of
 from radsweep.laws.answers import fits_table
 from radsweep.pretrain.worker import Workers, run_cell
 from radsweep.specs import Cell, Sweep
@@ -105,11 +107,21 @@ class RunOptions:
 
 
 def declare(sweep: Sweep, store: Store) -> None:
-    """Write down what the sweep is, so that the store can be read without the sweep's Python file."""
-    store.write_json(
-        layout.sweep_file(sweep.name),
-        {"spec": canonical(sweep), "cells": [cell.name for cell in sweep.cells()]},
-    )
+    """Write down what the sweep is, so that the store can be read without the sweep's file."""
+    path = layout.sweep_file(sweep.name)
+    said = {"spec": canonical(sweep), "cells": [cell.name for cell in sweep.cells()]}
+    if not store.exists(path) or canonical_json(store.read_json(path)) != canonical_json(said):
+        store.write_json(path, said)
+
+
+def keep_fits(sweep: Sweep, store: Store, scores: pl.DataFrame) -> None:
+    """Fit the laws of these scores, unless these very scores were fitted before by this version."""
+    made_of = layout.sweep_file(sweep.name, "fits.json")
+    facts = scores.select("cell", "task", "probe", "label", "metric", "value", "finished_at")
+    key = key_of([__version__, [[str(value) for value in row] for row in facts.iter_rows()]])
+    if not store.exists(made_of) or store.read_json(made_of) != {"scores": key}:
+        store.write_table(layout.sweep_file(sweep.name, "fits.parquet"), fits_table(scores))
+        store.write_json(made_of, {"scores": key})
 
 
 def check_task_data(sweep: Sweep, store: Store) -> None:
@@ -153,7 +165,7 @@ def run(sweep: Sweep, store: Store, options: RunOptions, observer: Observer) -> 
                 )
     scores = read_scores(sweep, store)
     if scores.height:
-        store.write_table(layout.sweep_file(sweep.name, "fits.parquet"), fits_table(scores))
+        keep_fits(sweep, store, scores)
     failed = {name for name, _ in failures}
     return Outcome(
         trained=tuple(cell.name for cell in missing if cell.name not in failed),

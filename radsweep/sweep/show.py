@@ -221,11 +221,13 @@ def status_table(sweep: str, cells: pl.DataFrame) -> Table:
 def scores_table(scores: pl.DataFrame) -> Table:
     """The headline scores: one row per encoder, one column per task."""
     headline = scores.filter(pl.col("headline")).sort("images", "paradigm", "seed")
-    tasks = headline.select("task", "metric").unique(maintain_order=True).rows()
+    tasks = headline.select("task", "metric").unique().sort("task").rows()
+    has_seeds = headline["seed"].n_unique() > 1
     table = Table(
         title="headline scores on held-out patients, and 95% intervals", box=box.SIMPLE_HEAD
     )
-    for name in ("paradigm", "images", "seed"):
+    # Narrow where it can be, so that four tasks fit on a terminal of 80 columns.
+    for name in ("paradigm", "images", *(["seed"] if has_seeds else [])):
         table.add_column(name)
     for task, metric in tasks:
         table.add_column(f"{task.replace('_', ' ')}\n{metric}", justify="right", min_width=11)
@@ -239,5 +241,6 @@ def scores_table(scores: pl.DataFrame) -> Table:
             ).iter_rows()
         }
         scale = "open weights" if images == 0 else short_count(int(str(images)))
-        table.add_row(str(paradigm), scale, str(seed), *(row.get(task, "") for task, _ in tasks))
+        place = [str(paradigm), scale, *([str(seed)] if has_seeds else [])]
+        table.add_row(*place, *(row.get(task, "") for task, _ in tasks))
     return table

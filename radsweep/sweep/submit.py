@@ -18,6 +18,7 @@ from radsweep.errors import SpecError
 from radsweep.keys import canonical, key_of
 from radsweep.specs import Sweep
 
+RUN = ("python", "-m", "radsweep.cli", "run")
 ENDED = {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED}
 
 
@@ -54,8 +55,7 @@ def submit(
         client.submit_job(
             submission_id=job,
             entrypoint=shlex.join(
-                ["python", "-m", "radsweep.cli", "run", target, "--store", store_url]
-                + ["--address", "auto", *arguments]
+                [*RUN, target, "--store", store_url, "--address", "auto", *arguments]
             ),
             runtime_env={"working_dir": str(folder), "env_vars": {"PYTHONUNBUFFERED": "1"}},
             metadata={"sweep": sweep.name},

@@ -15,7 +15,7 @@ IMAGES = 8
 
 
 def step(paradigm: Paradigm, texts: int) -> torch.Tensor:
-    """Loss of a batch of which so many images have a report and none has a label; backward was run."""
+    """Loss, after backward, of a batch of which so many images have a report, and none a label."""
     generator = torch.Generator().manual_seed(texts)
     silent = set(torch.randperm(IMAGES, generator=generator)[texts:].tolist())
     rows = [

@@ -1,4 +1,4 @@
-"""Each bad input is refused before compute with a message that says what to do; cards made by hand, no Ray."""
+"""Bad input is refused before compute, with a message that says what to do; no Ray here."""
 
 import dataclasses
 import sys
@@ -77,7 +77,7 @@ def test_more_images_than_the_corpus_has_are_refused_with_both_numbers(tmp_path:
 def test_a_corpus_that_is_not_there_is_refused_with_the_nearest_one(tmp_path: Path) -> None:
     store = store_with(tmp_path, card())
     other = dataclasses.replace(ALL, corpus="mayo@2")
-    with pytest.raises(SpecError, match=r"mayo@2 is not in the store .* did you mean 'mayo@1'\?"):
+    with pytest.raises(SpecError, match=r"mayo@2 is not in the store .*did you mean 'mayo@1'\?"):
         check(other, store)
 
 
