@@ -1,8 +1,8 @@
 """Where the demo's time and memory go: wall seconds and peak memory of each phase.
 
-``python benchmarks/demo.py [DIR] [--miniature]`` runs ``radsweep demo`` as a user would, watches its process
-tree from outside, and prints a table. Memory is the sum of proportional set sizes (shared pages counted once),
-sampled once a second, so that a short peak may be missed.
+``python benchmarks/demo.py [DIR] [--miniature]`` runs ``radsweep demo`` as a user would, watches
+its process tree from outside, and prints a table. Memory is the sum of proportional set sizes
+(shared pages counted once), sampled once a second, so that a short peak may be missed.
 """
 
 import argparse
@@ -43,7 +43,7 @@ class Watch:
         self.phase, self._since = phase, now
 
     def sample(self) -> None:
-        """Take samples until the process ends; features appear in the store as evaluation begins."""
+        """Take samples until the process ends; features appear as evaluation begins."""
         while self._process.poll() is None:
             if self.phase == "pretraining" and (self._store / "features").is_dir():
                 self.enter(EVALUATION)

@@ -1,1 +1,4 @@
-"""Sweeps that come with radsweep: each module ends in ``SWEEP = Sweep(...)``. Copy one to make your own."""
+"""Sweeps that come with radsweep; copy one to make your own.
+
+Each module ends in ``SWEEP = Sweep(...)``.
+"""

@@ -1,8 +1,9 @@
 """The demo: three paradigms, four data scales and the open weights, on two CPU cores, in minutes.
 
-``radsweep demo`` draws the hospital, ingests it and runs this. `riverside` is "our" hospital; the open weights
-were pretrained on `northside`, which has other scanners, other patients and other words
-(``jobs/open_weights.py``). Sizes are the smallest at which the study's questions have answers.
+``radsweep demo`` draws the hospital, ingests it and runs this. `riverside` is "our" hospital; the
+open weights were pretrained on `northside`, which has other scanners, other patients and other
+words (``jobs/open_weights.py``). Sizes are the smallest at which the study's questions have
+answers.
 """
 
 import dataclasses

@@ -1,16 +1,18 @@
-"""The demo's "open weights": encoders pretrained on another hospital, as MedImageInsight and RAD-DINO were.
+"""The demo's "open weights", pretrained on another hospital as MedImageInsight and RAD-DINO were.
 
 They come along in ``jobs/weights``. To rebuild them (about ten minutes on two CPU cores)::
 
     radsweep phantom northside --hospital northside --patients 2400 --size 96
-    radsweep ingest northside/dicom --reports northside/reports.csv --labels northside/labels.csv \
-        --masks northside/masks.csv --size 96 --fractions 0.97,0.01,0.01,0.01 --corpus northside@1 --store STORE
+    radsweep ingest northside/dicom --reports northside/reports.csv \
+        --labels northside/labels.csv --masks northside/masks.csv --size 96 \
+        --fractions 0.97,0.01,0.01,0.01 --corpus northside@1 --store STORE
     radsweep run open_weights --store STORE --cpus 0.5 --stream-cpus 0.5 --at-once 2
-    radsweep export CELL jobs/weights/unicl --to radsweep --store STORE     # and the same for dinov2
+    radsweep export CELL jobs/weights/unicl --to radsweep --store STORE    # and the same for dinov2
 
-`northside` has other scanners, other prevalences and other words than the demo's hospital. Like MedImageInsight,
-the image-text weights are made by UniCL, from reports and labels. Sizes and recipes are ours, found by trying what a
-tiny encoder learns in minutes: no published recipe is meant for half a million parameters.
+`northside` has other scanners, other prevalences and other words than the demo's hospital. Like
+MedImageInsight, the image-text weights are made by UniCL, from reports and labels. Sizes and
+recipes are ours, found by trying what a tiny encoder learns in minutes: no published recipe is
+meant for half a million parameters.
 """
 
 from radsweep import Budget, Recipe, Sweep, settings
@@ -22,7 +24,8 @@ UNICL = Recipe(
     paradigm="unicl",
     encoder="convnext_atto",
     encoder_settings=settings(
-        # Layer scale starts at 1: at timm's 1e-6 the blocks need more steps to wake up than there are.
+        # Layer scale starts at 1: at timm's 1e-6 the blocks need more steps to wake up than there
+        # are.
         {"dims": "16,32,64,128", "depths": "1,1,2,1", "ls_init_value": 1.0, "in_chans": 1}
     ),
     image_size=IMAGE_SIZE,
@@ -63,7 +66,8 @@ DINOV2 = Recipe(
     learning_rate=1e-3,
     settings=settings(
         {
-            # Small crops and mild changes: stronger ones drift to the uniform target at this batch size.
+            # Small crops and mild changes: stronger ones drift to the uniform target at this
+            # batch size.
             "global_size": 64,
             "local_size": 32,
             "local_crops": 2,

@@ -1,6 +1,7 @@
 """The door: commands, their arguments, and what they print. Everything else is called.
 
-Rooms are imported when somebody walks in, so that ``--help`` and ``plan`` answer at once and need no GPU stack.
+Rooms are imported when somebody walks in, so that ``--help`` and ``plan`` answer at once and need
+no GPU stack.
 """
 
 import json
@@ -17,7 +18,8 @@ from radsweep.specs import Recipe
 from radsweep.store import Store
 
 app = typer.Typer(
-    help="How much are a hospital's own x-rays worth? Data-scaling sweeps of radiology foundation models.",
+    help="How much are a hospital's own x-rays worth? "
+    "Data-scaling sweeps of radiology foundation models.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -84,7 +86,8 @@ def phantom(
         )
     console.print(f"{card.images:,} x-rays of {patients:,} patients of {hospital} in {directory}")
     console.print(
-        f"next: radsweep ingest {directory}/dicom --reports {directory}/reports.csv --labels {directory}/labels.csv "
+        f"next: radsweep ingest {directory}/dicom --reports {directory}/reports.csv "
+        f"--labels {directory}/labels.csv "
         f"--masks {directory}/masks.csv --corpus {hospital}@1 --store STORE",
         style="dim",
         soft_wrap=True,
@@ -162,7 +165,7 @@ def plan(
     prices: Annotated[Path | None, typer.Option(help="Your own price table (TOML)")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """The grid; done and missing; steps, epochs, FLOPs, device-hours, cost, storage: before a cent is spent."""
+    """The grid before a cent is spent: done, missing; steps, FLOPs, device-hours, cost, storage."""
     from radsweep.sweep.load import load_sweep
     from radsweep.sweep.plan import Cost, kept_cost, make_plan, read_machine
     from radsweep.sweep.show import plan_table
@@ -188,8 +191,9 @@ def plan(
         return
     console.print(plan_table(made))
     console.print(
-        f"on {made.machine.name}: {made.machine.tflops:g} TFLOP/s per device at {made.machine.utilisation:.0%}, "
-        f"{made.machine.usd_per_hour:g} USD/h for {made.machine.devices}. FLOPs: 2 per multiply-add, "
+        f"on {made.machine.name}: {made.machine.tflops:g} TFLOP/s per device at "
+        f"{made.machine.utilisation:.0%}, {made.machine.usd_per_hour:g} USD/h for "
+        f"{made.machine.devices}. FLOPs: 2 per multiply-add, "
         "forward and backward, teacher included, evaluation not.",
         style="dim",
     )
@@ -244,7 +248,8 @@ def run(
     with terminal_observer(root, console) as observer:
         outcome = drive(loaded, root, options, observer)
     console.print(
-        f"{len(outcome.trained)} cells trained, {outcome.scores:,} score rows, {len(outcome.failures)} failures"
+        f"{len(outcome.trained)} cells trained, {outcome.scores:,} score rows, "
+        f"{len(outcome.failures)} failures"
     )
     for name, reason in outcome.failures:
         console.print(f"[red]failed[/red] {name}: {reason}", highlight=False)
@@ -307,9 +312,9 @@ def laws(
 ) -> None:
     """Fit scaling laws to any table."""
     import polars as pl
-    from rich.table import Table
 
     from radsweep.laws.table import fit_table
+    from radsweep.sweep.show import laws_table
 
     if table.suffix not in (".csv", ".parquet") or not table.is_file():
         raise SpecError(f"{table} is not a .csv or .parquet file that exists")
@@ -318,12 +323,7 @@ def laws(
     if as_json:
         _say_json(fits.to_dicts())
         return
-    shown = Table(title=f"{y} against {x}")
-    for name in fits.columns:
-        shown.add_column(name)
-    for row in fits.iter_rows():
-        shown.add_row(*(f"{item:.4g}" if isinstance(item, float) else str(item) for item in row))
-    console.print(shown)
+    console.print(laws_table(fits, x, y, by or []))
 
 
 @app.command()

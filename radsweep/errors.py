@@ -1,13 +1,13 @@
 """Everything that radsweep raises on purpose.
 
-Each message names the fact, the values and the remedy. Messages are built where the fault is seen and are
-the exception's only argument, so that an exception survives pickling between machines unchanged.
-None of them may hold a patient's identifier.
+Each message names the fact, the values and the remedy. Messages are built where the fault is seen
+and are the exception's only argument, so that an exception survives pickling between machines
+unchanged. None of them may hold a patient's identifier.
 """
 
 
 class RadsweepError(Exception):
-    """Base of all errors raised on purpose: the command line prints these as a message, not a traceback."""
+    """Base of all errors raised on purpose: the command line prints a message, not a traceback."""
 
 
 class SpecError(RadsweepError):
@@ -19,7 +19,7 @@ class StoreError(RadsweepError):
 
 
 class StreamError(RadsweepError):
-    """The pixels that a plan names did not arrive as planned (missing, damaged, or out of order)."""
+    """The pixels that a plan names did not arrive as planned: missing, damaged, out of order."""
 
 
 class CellError(RadsweepError):

@@ -1,7 +1,7 @@
 """From a value to its identity: canonical JSON, hashed.
 
-Two values have one key exactly if their canonical JSON is the same text. It is the only way that this
-package names things, so a key can be recomputed by anyone with a JSON writer and SHA-256.
+Two values have one key exactly if their canonical JSON is the same text. It is the only way that
+this package names things, so a key can be recomputed by anyone with a JSON writer and SHA-256.
 """
 
 import hashlib
@@ -18,8 +18,8 @@ KEY_LENGTH = 10
 def canonical(value: object) -> Any:
     """Plain JSON values (dict, list, str, int, float, bool, None) that stand for ``value``.
 
-    Dataclasses become objects, tuples become arrays. Raises TypeError for anything else, and ValueError
-    for NaN and infinities, which JSON cannot say and which no identity may hang on.
+    Dataclasses become objects, tuples become arrays. Raises TypeError for anything else, and
+    ValueError for NaN and infinities, which JSON cannot say and which no identity may hang on.
     """
     if value is None or isinstance(value, bool | int | str):
         return value
@@ -52,6 +52,6 @@ def key_of(value: object, length: int = KEY_LENGTH) -> str:
 
 
 def seed_of(*parts: object) -> int:
-    """A 64-bit seed that depends on ``parts`` alone, so randomness follows identity and not the worker."""
+    """A 64-bit seed of ``parts`` alone, so that randomness follows identity and not the worker."""
     digest = hashlib.blake2b(canonical_json(list(parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big")

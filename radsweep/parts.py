@@ -31,7 +31,7 @@ def did_you_mean(name: str, known: list[str]) -> str:
 
 @cache
 def names(kind: str) -> list[str]:
-    """The parts of one kind that come with radsweep: modules that end in the object of that kind."""
+    """The parts of one kind that come with radsweep: modules that end in that kind's object."""
     folder = Path(__file__).parent / kind
     ending = f"\n{OBJECT_NAMES[kind]} = "
     return sorted(
@@ -54,7 +54,7 @@ def find(kind: str, name: str) -> type:
 
 
 def check(kind: str, name: str) -> None:
-    """Raise SpecError, with the nearest known name, unless the part exists. Imports nothing of it."""
+    """Raise SpecError, with the nearest known name, unless the part exists; imports nothing."""
     _source(kind, name)
 
 

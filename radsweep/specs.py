@@ -1,7 +1,8 @@
 """What a sweep is, as frozen values.
 
-Nothing here touches a disk, a GPU or Ray. What a thing *is* is a field and enters its key; where and how
-it runs (paths, workers, retries) is an argument of the function that runs it, never a field.
+Nothing here touches a disk, a GPU or Ray. What a thing *is* is a field and enters its key; where
+and how it runs (paths, workers, retries) is an argument of the function that runs it, never a
+field.
 """
 
 import re
@@ -20,7 +21,7 @@ CORPUS_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*@[0-9]+")
 
 
 def settings(given: Mapping[str, Scalar] | Settings) -> Settings:
-    """A mapping as sorted pairs: hashable, and with one key whatever the order it was written in."""
+    """A mapping as sorted pairs: hashable, and with one key whatever order it was written in."""
     return tuple(sorted(dict(given).items()))
 
 
@@ -87,8 +88,8 @@ class Recipe:
     paradigm: str
     """A module of ``radsweep.paradigms``, or a dotted module name."""
     start_from: str = "random"
-    """``random``; ``cell:NAME`` (another cell's encoder); a folder or URL with published weights; or
-    ``package:PACKAGE/FOLDER`` (weights that an installed package brings)."""
+    """``random``; ``cell:NAME`` (another cell's encoder); a folder or URL with published weights;
+    or ``package:PACKAGE/FOLDER`` (weights that an installed package brings)."""
     encoder: str
     """A timm model name."""
     encoder_settings: Settings = ()
@@ -126,7 +127,8 @@ class Recipe:
         for name, _ in self.settings:
             _require(
                 name in known,
-                f"paradigm {self.paradigm} has no setting {name!r}; {parts.did_you_mean(name, known)}",
+                f"paradigm {self.paradigm} has no setting {name!r}; "
+                f"{parts.did_you_mean(name, known)}",
             )
         _require(self.image_size > 0, f"image_size is {self.image_size}; it must be positive")
         _require(
@@ -141,7 +143,7 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Subset:
-    """The first ``images`` images of a fixed, patient-level order: smaller ones nest in larger ones."""
+    """The first ``images`` images of a fixed, patient-level order: smaller nest in larger ones."""
 
     corpus: str
     """``name@version``."""
@@ -175,7 +177,7 @@ class Cell:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the key is made of: every field that can change the encoder, and the part's version."""
+        """What the key is made of: all that can change the encoder, the part's version included."""
         recipe = keys.canonical(self.recipe)
         if self.is_baseline:
             # Neither budget nor seed nor corpus can change weights that are only loaded.
@@ -221,7 +223,7 @@ class Protocol:
     test_images: int | None = None
     """The same for val and test, each."""
     search_trials: int = 4
-    """Settings that Optuna may try per encoder, task and probe: the same number for every encoder."""
+    """Settings that Optuna may try per encoder, task and probe: as many for every encoder."""
     bootstraps: int = 1000
     """Patient-clustered resamples behind every interval."""
     seed: int = 0
@@ -261,7 +263,7 @@ class Protocol:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """The whole declared experiment: recipes x scales x seeds, one budget, one evaluation protocol."""
+    """The whole declared experiment: recipes x scales x seeds, one budget, one protocol."""
 
     name: str
     corpus: str

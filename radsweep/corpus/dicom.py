@@ -6,7 +6,7 @@ import warnings
 import zlib
 from typing import Any
 
-import gdcm  # type: ignore[import-untyped]
+import gdcm
 import numpy as np
 import pydicom
 import pydicom.config

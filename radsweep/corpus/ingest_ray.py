@@ -3,6 +3,7 @@
 import io
 import logging
 import pickle
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -17,6 +18,9 @@ from radsweep.corpus.chunk import ChunkResult
 from radsweep.corpus.identity import PatientKey
 from radsweep.corpus.ingest import IngestSpec, ingest
 from radsweep.store import Store
+
+RETRIES_WARNING = "`ray_remote_args` is deprecated"
+"""How Ray Data's complaint about ``max_retries`` begins."""
 
 
 def ingest_with_ray(
@@ -66,8 +70,11 @@ def _map(
     context.target_max_block_size = 1
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    with DataContext.current(context):
-        # Two retries: a file that kills its process must not kill processes for ever.
+    with DataContext.current(context), warnings.catch_warnings():
+        # Two retries: a file that kills its process must not kill processes for ever, which is Ray
+        # Data's default (max_retries=-1). Ray 2.60 deprecates every remote option that
+        # ``map_batches`` does not name, and names none for retries: no user can act on that.
+        warnings.filterwarnings("ignore", RETRIES_WARNING, DeprecationWarning)
         data = ray.data.range(len(chunks), override_num_blocks=len(chunks)).map_batches(
             run, batch_size=1, num_cpus=cpus_per_task, max_retries=2
         )

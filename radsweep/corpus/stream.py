@@ -150,8 +150,8 @@ def _segment(
 def _context(cpus: float) -> DataContext:
     """Order kept, no more than this rank's CPUs, and silence.
 
-    Blocks keep Ray's own target of 128 MiB: small batches of a task leave it as one block. Each block costs
-    the executor some milliseconds, and that runs in a thread of the trainer's process.
+    Blocks keep Ray's own target of 128 MiB: small batches of a task leave it as one block. Each
+    block costs the executor some milliseconds, and that runs in a thread of the trainer's process.
     """
     context = DataContext.get_current().copy()
     context.execution_options = ExecutionOptions(

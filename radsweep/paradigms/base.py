@@ -14,7 +14,10 @@ from radsweep.specs import Recipe
 
 
 class Paradigm(nn.Module, ABC):
-    """Abstract; each paradigm is final. ``state_dict()`` holds all that a resume needs (teacher, centres)."""
+    """Abstract; each paradigm is final.
+
+    ``state_dict()`` holds all that a resume needs (teacher, centres).
+    """
 
     columns: ClassVar[tuple[str, ...]]
     """What it reads of a corpus beside pixels: ``"report"``, ``"labels"``."""
@@ -43,8 +46,9 @@ class Paradigm(nn.Module, ABC):
     def losses(self, batch: Mapping[str, Tensor], spent: float) -> dict[str, Tensor]:
         """Scalar terms whose sum is minimised, each logged by name.
 
-        In a distributed run every rank passes its equal share of the global batch, and each term, averaged
-        over ranks, has the value and the gradient of the single-process one on the whole batch.
+        In a distributed run every rank passes its equal share of the global batch, and each term,
+        averaged over ranks, has the value and the gradient of the single-process one on the whole
+        batch.
 
         Args:
             batch: stacked views, first axis the examples of this rank.
@@ -53,25 +57,38 @@ class Paradigm(nn.Module, ABC):
 
     @abstractmethod
     def parameter_groups(self, recipe: Recipe) -> list[dict[str, object]]:
-        """Groups for AdamW: ``params``, ``learning_rate_scale`` and ``weight_decay_scale`` (floats)."""
+        """Groups for AdamW.
+
+        Each has ``params``, ``learning_rate_scale`` and ``weight_decay_scale`` (floats).
+        """
 
     def forward(self, batch: Mapping[str, Tensor], spent: float) -> dict[str, Tensor]:
         """``losses`` under the name that DistributedDataParallel calls."""
         return self.losses(batch, spent)
 
     def before_update(self, spent: float) -> None:
-        """After backward and clipping, before the optimiser steps; freezing lives here. Default: nothing."""
+        """After backward and clipping, before the optimiser steps; freezing lives here.
+
+        Default: nothing.
+        """
 
     def after_step(self, spent: float) -> None:
-        """After the optimiser stepped; the teacher's moving average lives here. Default: nothing."""
+        """After the optimiser stepped; the teacher's moving average lives here.
+
+        Default: nothing.
+        """
 
     def monitors(self) -> dict[str, float]:
-        """Health figures of the last step, for the log. Raises CollapsedError when it has collapsed."""
+        """Health figures of the last step, for the log.
+
+        Raises CollapsedError when it has collapsed.
+        """
         return {}
 
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Write ``encoder.safetensors``, and what another cell needs to go on from here.
 
-        That is ``paradigm.safetensors`` (text tower, heads) and ``tokenizer.json`` where there is one.
+        That is ``paradigm.safetensors`` (text tower, heads) and ``tokenizer.json`` where there is
+        one.
         """

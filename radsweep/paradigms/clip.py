@@ -7,7 +7,8 @@ labels: "No acute disease." is otherwise its own negative many times a batch.
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from radsweep.paradigms.image_text import ImageText, ReportWords
+from radsweep.paradigms.image_text import ImageText
+from radsweep.paradigms.pairs import ReportWords
 from radsweep.paradigms.settings import read_settings
 from radsweep.specs import Recipe
 

@@ -1,23 +1,21 @@
 """What CLIP and UniCL share: an image encoder and a text tower that meet in one space."""
 
-import hashlib
 import math
 import re
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from radsweep.corpus.example import Example, Viewer, Views
+from radsweep.corpus.example import Viewer
 from radsweep.errors import CellError, SpecError
 from radsweep.models.backbone import build_backbone
-from radsweep.models.text import TextEncoder, TextTower, train_tokenizer, vocabulary
+from radsweep.models.text import TextTower
+from radsweep.models.tokens import TextEncoder, train_tokenizer, vocabulary
 from radsweep.models.weights import (
     ENCODER,
     PARADIGM,
@@ -26,68 +24,16 @@ from radsweep.models.weights import (
     contiguous,
     save_encoder,
 )
-from radsweep.paradigms.augment import jittered, random_crop
 from radsweep.paradigms.base import Paradigm
 from radsweep.paradigms.contrast import LARGEST_SCALE, contrast, floor
 from radsweep.paradigms.gather import sum_over_ranks
 from radsweep.paradigms.groups import layer_scales, make_groups
+from radsweep.paradigms.pairs import PairViewer, Words
 from radsweep.paradigms.settings import require_shares
 from radsweep.specs import Recipe
 
-NO_TEXT = -1
-"""Class of a pair that has nothing to say; it takes no part in the loss."""
-
 LEAST_TEXTS = 2
 """In a batch: one alone has nothing to be told from, and its loss is 0 whatever the weights."""
-
-
-def text_class(text: str) -> int:
-    """A positive 63-bit number that equal texts share, whatever their case and spacing."""
-    normal = re.sub(r"\s+", " ", text).strip().lower()
-    digest = hashlib.blake2b(normal.encode(), digest_size=8).digest()
-    return (int.from_bytes(digest, "big") >> 1) | 1
-
-
-class Words(Protocol):
-    """What is said of an x-ray. Small and picklable."""
-
-    def __call__(self, example: Example, generator: np.random.Generator) -> tuple[str, int]:
-        """A text, and its class as ``contrast`` takes it."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReportWords:
-    """The report; equal ones are one class if they are merged, and else each is its own."""
-
-    merge_duplicates: bool
-
-    def __call__(self, example: Example, generator: np.random.Generator) -> tuple[str, int]:
-        """Nothing, out of the loss, where there is no report."""
-        if not example.report:
-            return "", NO_TEXT
-        return example.report, text_class(example.report) if self.merge_duplicates else 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class PairViewer:
-    """A crop of the image beside the tokens and the class of a text."""
-
-    image_size: int
-    crop_scale_min: float
-    jitter: float
-    encoder: TextEncoder
-    words: Words
-
-    def __call__(self, example: Example, generator: np.random.Generator) -> Views:
-        """``image`` uint8 [1, S, S], ``text`` int64 [length], ``same`` int64 []."""
-        text, same = self.words(example, generator)
-        crop = random_crop(example.pixels, self.image_size, self.crop_scale_min, 1.0, generator)
-        return {
-            "image": jittered(crop, self.jitter, generator),
-            "text": self.encoder.encode(text, generator),
-            "same": np.array(same, np.int64),
-        }
 
 
 class ImageText(Paradigm):

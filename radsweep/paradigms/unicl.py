@@ -8,12 +8,9 @@ that state are positives of one another. How a multi-label image becomes one row
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-import numpy as np
-
-from radsweep.corpus.example import Example
 from radsweep.errors import SpecError
-from radsweep.paradigms.image_text import ImageText, ReportWords, text_class
-from radsweep.paradigms.prompts import ABSENT, prompt, set_prompt
+from radsweep.paradigms.image_text import ImageText
+from radsweep.paradigms.pairs import LabelWords, ReportWords
 from radsweep.paradigms.settings import read_settings, require_shares
 from radsweep.specs import Recipe
 
@@ -57,38 +54,6 @@ class Settings:
     set."""
     positive_share: float = 0.75
     """With ``one``: how often a label that is not absent is drawn, where the image has one."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelWords:
-    """The report, or labels in words."""
-
-    report: ReportWords
-    label_share: float
-    label_policy: str
-    positive_share: float
-
-    def __call__(self, example: Example, generator: np.random.Generator) -> tuple[str, int]:
-        """Labels for their share of the rows, and wherever there is no report."""
-        known = {name: state for name, state in example.labels.items() if state is not None}
-        drawn = generator.random() < self.label_share
-        if not known or (example.report and not drawn):
-            return self.report(example, generator)
-        if self.label_policy == "set":
-            return self._all(known, generator)
-        return self._one(known, generator)
-
-    def _all(self, known: dict[str, int], generator: np.random.Generator) -> tuple[str, int]:
-        there = [f"{name}={state}" for name, state in sorted(known.items()) if state != ABSENT]
-        return set_prompt(known, generator), text_class(f"labels: {there}")
-
-    def _one(self, known: dict[str, int], generator: np.random.Generator) -> tuple[str, int]:
-        names = sorted(known)
-        there = [name for name in names if known[name] != ABSENT]
-        if there and generator.random() < self.positive_share:
-            names = there
-        name = names[int(generator.integers(len(names)))]
-        return prompt(name, known[name], generator), text_class(f"label: {name}={known[name]}")
 
 
 @final

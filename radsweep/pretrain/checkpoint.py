@@ -1,7 +1,8 @@
 """What is kept in the middle of a cell, so that a killed one goes on as if nothing had happened.
 
-A checkpoint is one file: paradigm (weights, teacher, centres), optimiser, random state of every rank,
-progress and the log so far. The place in the stream is the step, since the stream is a function of it.
+A checkpoint is one file: paradigm (weights, teacher, centres), optimiser, random state of every
+rank, progress and the log so far. The place in the stream is the step, since the stream is a
+function of it.
 """
 
 import io
@@ -17,7 +18,7 @@ from radsweep.pretrain.loop import Progress
 from radsweep.store.record import CellStore
 
 KEPT = 2
-"""Newest checkpoints that stay: one, and one more in case the newest was written as the machine died."""
+"""Newest checkpoints that stay: one, and one more in case the machine died as it was written."""
 
 
 def random_states(device: torch.device) -> list[dict[str, torch.Tensor]]:
@@ -60,8 +61,8 @@ def load(
 ) -> Progress:
     """Bring everything back to the newest checkpoint; a fresh ``Progress`` if there is none.
 
-    At another world size than the one that wrote it, the random state of a rank that did not exist then is
-    rank 0's: data order is still exact, dropout is not.
+    At another world size than the one that wrote it, the random state of a rank that did not exist
+    then is rank 0's: data order is still exact, dropout is not.
     """
     names = cell.store.names(cell.path("checkpoints"))
     if not names:

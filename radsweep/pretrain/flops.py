@@ -1,8 +1,9 @@
 """What one image costs to train on, counted by running one step.
 
-Convention, used everywhere: 2 floating-point operations per multiply-add; forward and backward of every
-crop and of the text tower, the teacher's forward included; element-wise work, the optimiser and recomputed
-activations are not counted (PyTorch's FlopCounterMode counts matrix products, convolutions and attention).
+Convention, used everywhere: 2 floating-point operations per multiply-add; forward and backward of
+every crop and of the text tower, the teacher's forward included; element-wise work, the optimiser
+and recomputed activations are not counted (PyTorch's FlopCounterMode counts matrix products,
+convolutions and attention).
 """
 
 import copy
@@ -36,8 +37,8 @@ def _convolution_backward(
 ) -> int:
     """The forward's cost once for each gradient asked for (of the image, of the weights).
 
-    PyTorch 2.15 forgets the groups here, and counts a depthwise convolution's backward too high by the
-    number of its channels.
+    PyTorch 2.15 forgets the groups here, and counts a depthwise convolution's backward too high by
+    the number of its channels.
     """
     channels_in_per_group, kernel = weight_shape[1], math.prod(weight_shape[2:])
     positions = image_shape if transposed else gradient_shape
@@ -53,7 +54,7 @@ def _convolution_backward(
 
 
 COUNTED_IMAGES = 4
-"""Few, since cost per image barely depends on the batch: only the contrastive logits grow with it."""
+"""Few, as cost per image barely depends on the batch: only contrastive logits grow with it."""
 
 REPORT = "FINDINGS: The heart is enlarged. No pleural effusion. IMPRESSION: Cardiomegaly."
 

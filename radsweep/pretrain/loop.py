@@ -53,7 +53,7 @@ def make_optimiser(paradigm: Paradigm, recipe: Recipe) -> AdamW:
 
 
 def share_spent(cell: Cell, steps: int | None, progress: Progress, ranks: Ranks) -> float:
-    """Share of the budget spent so far: of steps, or of GPU-seconds (then agreed upon by all ranks)."""
+    """Share of the budget spent so far: of steps, or of GPU-seconds (on which all ranks agree)."""
     if steps is not None:
         return progress.step / steps
     assert cell.budget.gpu_seconds is not None
@@ -101,8 +101,8 @@ def pretrain(
         checkpoint: saves ``progress`` and all state; every rank calls it at the same steps.
         checkpoint_steps: steps between checkpoints.
 
-    Raises DivergedError where the loss is not finite, CollapsedError where the paradigm says so, and
-    BudgetError where the batches end before the budget does.
+    Raises DivergedError where the loss is not finite, CollapsedError where the paradigm says so,
+    and BudgetError where the batches end before the budget does.
     """
     recipe, clip_norm = cell.recipe, cell.recipe.clip_norm
     trained = DistributedDataParallel(paradigm) if ranks.size > 1 else paradigm
@@ -115,8 +115,8 @@ def pretrain(
         views = next(incoming, None)
         if views is None:
             raise BudgetError(
-                f"{cell.name}: the stream ended after {progress.step} of {steps} steps; a cell that "
-                "spends less than its budget may not enter the results"
+                f"{cell.name}: the stream ended after {progress.step} of {steps} steps; a cell "
+                "that spends less than its budget may not enter the results"
             )
         waited += time.perf_counter() - asked
         batch = to_device(views, ranks.device)
@@ -141,8 +141,8 @@ def pretrain(
             total = sum(values.values())
             if not np.isfinite(total):
                 raise DivergedError(
-                    f"{cell.name}: the loss is {total} at step {progress.step}; lower learning_rate "
-                    f"(now {recipe.learning_rate:g}) or set clip_norm"
+                    f"{cell.name}: the loss is {total} at step {progress.step}; lower "
+                    f"learning_rate (now {recipe.learning_rate:g}) or set clip_norm"
                 )
             elapsed, taken = time.perf_counter() - began, progress.step - last_report
             row = {

@@ -1,4 +1,4 @@
-"""Schedules as pure functions of the share of the budget spent, so that every data scale gets the same shape."""
+"""Schedules as pure functions of the share of the budget spent: one shape for every data scale."""
 
 import math
 
@@ -28,7 +28,7 @@ def weight_decay(recipe: Recipe, spent: float) -> float:
 
 
 def apply(optimiser: Optimizer, recipe: Recipe, spent: float) -> float:
-    """Set both for every parameter group; returns the learning rate before the groups' own scales."""
+    """Set both for every parameter group; gives the learning rate before the groups' own scales."""
     rate, decay = learning_rate(recipe, spent), weight_decay(recipe, spent)
     for group in optimiser.param_groups:
         group["lr"] = rate * group["learning_rate_scale"]

@@ -14,7 +14,7 @@ from radsweep.store.record import CellStore
 
 CELL = "cell:"
 PACKAGE = "package:"
-"""``package:PACKAGE/FOLDER``: weights that come inside an installed Python package, wherever it lies."""
+"""``package:PACKAGE/FOLDER``: weights that come inside an installed Python package."""
 
 RANDOM = "random"
 ENCODER_FILES = ("encoder.safetensors", "paradigm.safetensors", "tokenizer.json")
@@ -22,7 +22,10 @@ ENCODER_FILES = ("encoder.safetensors", "paradigm.safetensors", "tokenizer.json"
 
 
 def fetch_cell(store: Store, cell: str, folder: Path) -> None:
-    """Copy a finished cell's weights from the store into ``folder``. Raises StoreError if it is not done."""
+    """Copy a finished cell's weights from the store into ``folder``.
+
+    Raises StoreError if it is not done.
+    """
     CellStore(store, cell).record()
     present = set(store.names(cell_folder(cell)))
     for name in ENCODER_FILES:
@@ -33,7 +36,8 @@ def fetch_cell(store: Store, cell: str, folder: Path) -> None:
 def start_weights(store: Store, start_from: str) -> StartWeights | None:
     """The weights named by ``Recipe.start_from``; None for ``random``.
 
-    Raises SpecError where a folder or URL holds no layout that is known, StoreError where a cell is not done.
+    Raises SpecError where a folder or URL holds no layout that is known, StoreError where a cell is
+    not done.
     """
     if start_from == RANDOM:
         return None

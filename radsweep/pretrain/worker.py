@@ -23,7 +23,7 @@ from radsweep.store import Store
 from radsweep.store.record import Record
 
 FAR_AHEAD_STEPS = 10_000_000
-"""Steps that are planned for a budget in seconds; the stream is lazy, so that the number costs nothing."""
+"""Steps that are planned for a budget in seconds; the stream is lazy, so they cost nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ def _batches(cell: Cell, store: Store, workers: Workers) -> Any:
 
 
 def _train(config: dict[str, Any]) -> dict[str, Any]:
-    """One rank of a Ray Train run. A cell that ends badly is an answer, not an exception to retry."""
+    """One rank of a Ray Train run; a bad end of the cell is an answer, not something to retry."""
     cell, store, workers = config["cell"], config["store"], config["workers"]
     context = ray.train.get_context()
     ranks = Ranks(rank=context.get_world_rank(), size=context.get_world_size(), device=get_device())

@@ -3,8 +3,9 @@
 ``corpora/<name@version>/``  ``cells/<cell>/``  ``features/<key>/``  ``scores/<trial>.parquet``
 ``predictions/<trial>.parquet``  ``sweeps/<name>.json``
 
-A file is complete or absent: local files are written beside their place and renamed, objects are put in
-one request. Nothing is appended to and nothing is renamed afterwards, so an object store will do.
+A file is complete or absent: local files are written beside their place and renamed, objects are
+put in one request. Nothing is appended to and nothing is renamed afterwards, so an object store
+will do.
 """
 
 import io
@@ -23,7 +24,10 @@ LOCAL_PROTOCOLS = ("file", "local")
 
 
 class Store:
-    """A root URL and the few verbs that radsweep needs of it. Picklable; paths are relative to the root."""
+    """A root URL and the few verbs that radsweep needs of it.
+
+    Picklable; paths are relative to the root.
+    """
 
     def __init__(self, url: str) -> None:
         """Opens nothing yet.
@@ -56,7 +60,7 @@ class Store:
         return f"{self._root}/{path}" if path else self._root
 
     def check_writable(self) -> None:
-        """Write and delete a small file. Raises StoreError with the reason, before compute is spent."""
+        """Write and delete a small file, before compute is spent; StoreError tells why it fails."""
         probe = f".writable-{secrets.token_hex(4)}"
         try:
             self.write_bytes(probe, b"radsweep")

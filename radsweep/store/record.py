@@ -1,8 +1,8 @@
 """What is known of a cell: its spec, its state, who holds it, and what it left.
 
-A cell's folder holds ``spec.json`` (its identity, written first), ``state.json`` (waiting, running, ...),
-``lease.json`` (who works on it), ``checkpoints/``, ``steps.parquet``, the encoder's files, ``record.json``
-and, last of all, ``DONE``.
+A cell's folder holds ``spec.json`` (its identity, written first), ``state.json`` (waiting, running,
+...), ``lease.json`` (who works on it), ``checkpoints/``, ``steps.parquet``, the encoder's files,
+``record.json`` and, last of all, ``DONE``.
 """
 
 import json
@@ -35,7 +35,7 @@ def now() -> str:
 
 
 def machine() -> str:
-    """Within which a process has one number: the host and, on Linux, the container's PID namespace."""
+    """Within which a process has one number: the host and, on Linux, its PID namespace."""
     namespace = "/proc/self/ns/pid"
     inside = os.stat(namespace).st_ino if os.path.exists(namespace) else 0
     return f"{socket.gethostname()}/{inside}"
@@ -73,7 +73,7 @@ class Record:
     steps: int
     epochs: float
     flops_per_image: float
-    """Counted by running one step under PyTorch's counter: 2 per multiply-add, recomputation excluded."""
+    """Counted by one step under PyTorch's counter: 2 per multiply-add, recomputation excluded."""
     flops: float
     seconds: float
     """Of training, summed over attempts; start-up excluded."""
@@ -139,7 +139,7 @@ class CellStore:
         return Record(**self.store.read_json(self.path("record.json")))
 
     def set_state(self, state: str, **facts: float | str | None) -> None:
-        """Say where the cell stands, with facts such as ``spent`` (share of the budget) or ``reason``."""
+        """Say where the cell stands, with facts: ``spent`` (share of the budget), ``reason``."""
         assert state in STATES
         self.store.write_json(self.path("state.json"), {"state": state, "at": now(), **facts})
 
@@ -163,11 +163,11 @@ class CellStore:
 
     @contextmanager
     def lease(self) -> Iterator[str | None]:
-        """Hold this cell while the block runs; gives the holder's name, or None where another holds it.
+        """Hold this cell while the block runs; gives the holder's name, None if another holds it.
 
-        A heartbeat renews the lease. One that went stale is taken over, and at once where its holder was
-        a process of this machine that is gone; a former holder that lives finds out at its next beat and
-        at ``check_lease``.
+        A heartbeat renews the lease. One that went stale is taken over, and at once where its
+        holder was a process of this machine that is gone; a former holder that lives finds out at
+        its next beat and at ``check_lease``.
         """
         holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         if not self._claim(holder):
@@ -190,8 +190,8 @@ class CellStore:
             return True
         if self._is_held():
             return False
-        # Take a stale lease over. Two drivers may both get here: the last writer wins, the other sees it
-        # after the pause and leaves.
+        # Take a stale lease over. Two drivers may both get here: the last writer wins, the other
+        # sees it after the pause and leaves.
         self.store.write_bytes(self.path("lease.json"), lease)
         time.sleep(0.2)
         return self._holder() == holder

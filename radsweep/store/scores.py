@@ -1,4 +1,4 @@
-"""The one table that laws and dashboards know: a score is a number, its interval and all its coordinates."""
+"""The one table that laws and dashboards know: a number, its interval and all its coordinates."""
 
 import polars as pl
 

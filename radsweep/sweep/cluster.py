@@ -10,7 +10,8 @@ import ray
 from radsweep.errors import SpecError
 
 QUIET = {
-    # Ray Train looks at its workers every 2 s and ends a run a look later: on tiny cells that is the run.
+    # Ray Train looks at its workers every 2 s and ends a run a look later: on tiny cells that is
+    # the run.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     # After a node is lost the old size is tried for so long before a smaller one.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
@@ -24,7 +25,7 @@ QUIET = {
 
 @contextmanager
 def connected(address: str | None, cpus: int | None = None) -> Iterator[None]:
-    """A cluster for the block: the one at ``address``, or one that is started here and stopped after.
+    """A cluster for the block: the one at ``address``, or one started here and stopped after.
 
     Args:
         address: ``auto``, ``ray://host:10001`` or None to start one on this machine.
@@ -43,13 +44,14 @@ def connected(address: str | None, cpus: int | None = None) -> Iterator[None]:
             num_cpus=cpus if address is None else None,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            # Ray Train's clean-up actor asks the dashboard's state service; without it, it complains once a second.
+            # Ray Train's clean-up actor asks the dashboard's state service; without it, it
+            # complains once a second.
             include_dashboard=None if address else True,
         )
     except ConnectionError as fault:
         raise SpecError(
-            f"no Ray cluster answers at {address}: {fault}; check the address, and that RAY_AUTH_MODE is the "
-            "same here and there"
+            f"no Ray cluster answers at {address}: {fault}; check the address, and that "
+            "RAY_AUTH_MODE is the same here and there"
         ) from fault
     try:
         yield

@@ -10,7 +10,7 @@ from radsweep.sweep.plan import Cost, cost_file, kept_cost
 
 
 def counted_cost(recipe: Recipe, store: Store) -> Cost:
-    """From the store, or by running one step with random weights: only shapes count, and they are the same."""
+    """From the store, or by one step with random weights: only shapes count, the same for any."""
     kept = kept_cost(recipe, store)
     if kept is not None:
         return kept

@@ -1,6 +1,7 @@
-"""The whole study in one command: a synthetic hospital, its corpus, the sweep, the answers and the page.
+"""The whole study in one command: a synthetic hospital, its corpus, a sweep, answers and page.
 
-The steps are those that a hospital takes with its own films, on the same code: only sizes are small.
+The steps are those that a hospital takes with its own films, on the same code: only sizes are
+small.
 """
 
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ MINIATURE = Size(patients=120, fractions=(0.48, 0.22, 0.08, 0.22))
 
 
 def placement(sweep: Sweep) -> RunOptions:
-    """Two cells side by side, and two workers by Ray Train for the largest cell of the first recipe."""
+    """Two cells side by side, and two Ray Train workers for the first recipe's largest cell."""
     largest = sweep.images[-1]
 
     def workers_for(cell: Cell) -> Workers:
@@ -59,7 +60,7 @@ def placement(sweep: Sweep) -> RunOptions:
 
 
 def run_demo(directory: Path, seed: int, console: Console, *, miniature: bool) -> Path:
-    """Make, ingest, run, answer; a call that was interrupted goes on where it was. Gives the page's path.
+    """Make, ingest, run, answer: the page's path. An interrupted call goes on where it was.
 
     Raises CellError where a cell or a score failed: the reasons are printed first.
     """

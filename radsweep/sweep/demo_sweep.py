@@ -11,7 +11,8 @@ MINIATURE_IMAGES = (16, 48)
 MINIATURE_STEPS = 4
 """The smoke test: every step of the demo, too small to learn from."""
 
-SWEEP_FILE = '''"""The sweep of this demo: an argument of `radsweep plan`, `run`, `scores` and `dash`."""
+SWEEP_FILE = '''\
+"""The sweep of this demo: an argument of `radsweep plan`, `run`, `scores` and `dash`."""
 
 from radsweep.sweep.demo_sweep import demo_sweep
 

@@ -11,7 +11,8 @@ from radsweep.store import Store
 def export_cell(store: Store, cell: str, layout: str, out: Path) -> None:
     """Write the encoder of ``cell`` to the folder ``out``.
 
-    Raises StoreError where the cell is not done, SpecError where the layout does not fit the encoder.
+    Raises StoreError where the cell is not done, SpecError where the layout does not fit the
+    encoder.
     """
     if layout == "radsweep":
         out.mkdir(parents=True, exist_ok=True)

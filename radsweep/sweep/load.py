@@ -11,10 +11,10 @@ from radsweep.specs import Sweep
 
 
 def load_sweep(named: str) -> Sweep:
-    """The ``SWEEP`` of ``jobs/x.py``, of a module such as ``jobs.x``, or of one of the sweeps that come along.
+    """The ``SWEEP`` of ``jobs/x.py``, of a module such as ``jobs.x``, or of one that comes along.
 
-    Raises SpecError where there is no such file or module, or no ``SWEEP`` in it. An exception inside the
-    file is passed on, since its traceback is what its author needs.
+    Raises SpecError where there is no such file or module, or no ``SWEEP`` in it. An exception
+    inside the file is passed on, since its traceback is what its author needs.
     """
     path = Path(named)
     if path.suffix == ".py":
@@ -44,5 +44,6 @@ def _module_name(named: str) -> str:
         except ModuleNotFoundError:
             continue
     raise SpecError(
-        f"there is no sweep {named!r}: give a file such as jobs/demo.py, or a module such as radsweep.jobs.demo"
+        f"there is no sweep {named!r}: give a file such as jobs/demo.py, or a module such as "
+        "radsweep.jobs.demo"
     )

@@ -67,7 +67,10 @@ class Machine:
 
 
 def read_machine(name: str, prices: Path | None) -> Machine:
-    """One machine of the price table (ours, or the user's own file). Raises SpecError if it is not there."""
+    """One machine of the price table (ours, or the user's own file).
+
+    Raises SpecError if it is not there.
+    """
     text = (
         prices.read_text()
         if prices
@@ -99,7 +102,7 @@ class CellPlan:
     device_hours: float
     usd: float
     weight_bytes: int
-    """Kept in the store when it is done; while it runs, up to two checkpoints of about three times that."""
+    """Kept in the store when done; while it runs, up to two checkpoints of thrice that, roughly."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,8 +138,8 @@ def check(sweep: Sweep, store: Store) -> dict[str, Any]:
     largest = sweep.images[-1]
     if largest > available:
         raise SpecError(
-            f"sweep {sweep.name} asks for {largest:,} images and corpus {sweep.corpus} has {available:,} "
-            "for pretraining; lower `images` or ingest more"
+            f"sweep {sweep.name} asks for {largest:,} images and corpus {sweep.corpus} has "
+            f"{available:,} for pretraining; lower `images` or ingest more"
         )
     for paradigm in _paradigms(sweep):
         columns = parts.columns("paradigms", paradigm)

@@ -1,7 +1,8 @@
 """Drive a sweep: pretrain what is missing, score what is unscored, fit the laws.
 
-Any number of drivers may work on one sweep. Who does what is decided in the store by leases, so that none
-of them is precious: a killed one loses at most the steps since the last checkpoint of its cells.
+Any number of drivers may work on one sweep. Who does what is decided in the store by leases, so
+that none of them is precious: a killed one loses at most the steps since the last checkpoint of its
+cells.
 """
 
 import fnmatch
@@ -86,6 +87,11 @@ class Outcome:
         return not self.failures
 
 
+def one_worker(cell: Cell) -> Workers:
+    """Where any cell runs unless it is said otherwise: ``Workers`` with its defaults."""
+    return Workers()
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """Where and how it runs: never part of what it is."""
@@ -98,7 +104,7 @@ class RunOptions:
     """Glob over cell names."""
     at_once: int = 1
     """Cells side by side."""
-    workers_for: Callable[[Cell], Workers] = lambda cell: Workers()
+    workers_for: Callable[[Cell], Workers] = one_worker
     """Processes and devices of each cell."""
     trial_cpus: float = 1
     """CPUs of one evaluation trial."""
@@ -127,8 +133,8 @@ def keep_fits(sweep: Sweep, store: Store, scores: pl.DataFrame) -> None:
 def check_task_data(sweep: Sweep, store: Store) -> None:
     """Choose every task's images and targets once, so that a corpus too small for one is found now.
 
-    The corpus card, which ``check`` reads, does not say how many patients have which finding. Raises
-    SpecError where a task has too few.
+    The corpus card, which ``check`` reads, does not say how many patients have which finding.
+    Raises SpecError where a task has too few.
     """
     if sweep.protocol is None:
         return
@@ -138,7 +144,7 @@ def check_task_data(sweep: Sweep, store: Store) -> None:
 
 
 def run(sweep: Sweep, store: Store, options: RunOptions, observer: Observer) -> Outcome:
-    """Bring the sweep to its end from wherever it stands. Does nothing, quickly, if it is there already.
+    """Bring the sweep to its end from wherever it stands; does nothing, quickly, if it is there.
 
     Raises SpecError or StoreError for a fault of the user before compute is spent.
     """
@@ -199,7 +205,8 @@ def drive_cell(cell: Cell, store: Store, workers: Workers) -> tuple[str, str | N
     """
     corner = CellStore(store, cell.name)
     while not corner.is_done:
-        # A driver that lost its lease neither writes nor gives up: it waits for the one that took it.
+        # A driver that lost its lease neither writes nor gives up: it waits for the one that
+        # took it.
         with suppress(LeaseLostError), corner.lease() as holder:
             if holder is not None:
                 return _drive_held(cell, corner, holder, workers)

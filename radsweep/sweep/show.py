@@ -1,5 +1,6 @@
-"""How a sweep looks on a terminal: progress bars with an ETA while it runs, tables when it is asked."""
+"""How a sweep looks on a terminal: progress bars with an ETA while it runs, tables when asked."""
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,7 +53,7 @@ def progress_bars(console: Console) -> Progress:
 
 
 class TerminalObserver:
-    """Shows a run: one bar over the whole of pretraining, one for the grid, a line per cell that ended."""
+    """Shows a run: a bar over all of pretraining, one for the grid, a line per cell that ended."""
 
     def __init__(self, store: Store, console: Console, bars: Progress) -> None:
         self._store, self._console, self._bars = store, console, bars
@@ -62,7 +63,7 @@ class TerminalObserver:
         self._grid: TaskID | None = None
 
     def cells(self, cells: tuple[Cell, ...], done: int) -> None:
-        """A bar whose unit is one percent of a cell, so that the ETA moves before the first one ends."""
+        """A bar whose unit is a percent of a cell, so that the ETA moves before the first ends."""
         self._missing = {cell.name: cell for cell in cells}
         if cells:
             self._training = self._bars.add_task(
@@ -131,17 +132,28 @@ def terminal_observer(store: Store, console: Console) -> Iterator[TerminalObserv
             thread.join()
 
 
+def _table(title: str, words: tuple[str, ...], figures: tuple[str, ...]) -> Table:
+    """Columns of words, folded where the terminal is narrow, and of figures, kept whole."""
+    table = Table(title=title, box=box.SIMPLE_HEAD)
+    for name in words:
+        table.add_column(name, overflow="fold")
+    for name in figures:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
 def card_table(card: dict[str, Any]) -> Table:
     """What an ingest kept, split by split, and what it refused, reason by reason."""
-    table = Table(
-        title=f"corpus {card['corpus']}: {card['images']:,} images of {card['files']:,} files"
+    counted = ("images", "patients", "exams", "reports", "masks")
+    table = _table(
+        f"corpus {card['corpus']}: {card['images']:,} images of {card['files']:,} files",
+        ("",),
+        counted,
     )
-    for name in ("", "images", "patients", "exams", "reports", "masks"):
-        table.add_column(name, justify="left" if not name else "right")
     for split, counts in card["splits"].items():
         table.add_row(
             split,
-            *(f"{counts[name]:,}" for name in ("images", "patients", "exams", "reports", "masks")),
+            *(f"{counts[name]:,}" for name in counted),
         )
     table.add_section()
     for reason, files in card["quarantined"].items():
@@ -151,28 +163,18 @@ def card_table(card: dict[str, Any]) -> Table:
 
 def plan_table(plan: Plan) -> Table:
     """The grid with what every cell takes."""
-    table = Table(
-        title=f"sweep {plan.sweep} on {plan.corpus} ({plan.corpus_images:,} images to pretrain on)"
+    table = _table(
+        f"sweep {plan.sweep} on {plan.corpus} ({plan.corpus_images:,} images to pretrain on)",
+        ("cell", "state"),
+        ("images", "steps", "epochs", "PFLOP", "device\nhours", "USD", "MB\nkept"),
     )
-    for name in (
-        "cell",
-        "state",
-        "images",
-        "steps",
-        "epochs",
-        "PFLOP",
-        "device-hours",
-        "USD",
-        "MB kept",
-    ):
-        table.add_column(name, justify="left" if name in ("cell", "state") else "right")
     for cell in plan.cells:
         style = STATE_STYLES.get(cell.state, "white")
         table.add_row(
             cell.cell,
             f"[{style}]{cell.state}[/{style}]",
             short_count(cell.images),
-            "by the clock" if cell.steps is None else f"{cell.steps:,}",
+            "by time" if cell.steps is None else f"{cell.steps:,}",
             "" if cell.epochs is None else f"{cell.epochs:,.1f}",
             f"{cell.flops / 1e15:,.2f}",
             f"{cell.device_hours:,.2f}",
@@ -196,11 +198,11 @@ def plan_table(plan: Plan) -> Table:
 
 def status_table(sweep: str, cells: pl.DataFrame) -> Table:
     """Each cell: where it stands, how fast it goes, and why it failed."""
-    table = Table(title=f"sweep {sweep}")
-    for name in ("cell", "state", "images", "progress", "images/s", "seconds left", "reason"):
-        table.add_column(
-            name, justify="right" if name in ("images", "images/s", "seconds left") else "left"
-        )
+    table = _table(
+        f"sweep {sweep}",
+        ("cell", "state", "reason"),
+        ("images", "progress", "images/s", "seconds\nleft"),
+    )
     for row in cells.iter_rows(named=True):
         style = STATE_STYLES.get(row["state"], "white")
         left = ""
@@ -209,11 +211,11 @@ def status_table(sweep: str, cells: pl.DataFrame) -> Table:
         table.add_row(
             row["cell"],
             f"[{style}]{row['state']}[/{style}]",
+            escape(row["reason"] or ""),
             short_count(row["images"]),
             "" if row["spent"] is None else f"{row['spent']:.0%}",
             "" if row["images_per_second"] is None else f"{row['images_per_second']:,.0f}",
             left,
-            row["reason"] or "",
         )
     return table
 
@@ -243,4 +245,24 @@ def scores_table(scores: pl.DataFrame) -> Table:
         scale = "open weights" if images == 0 else short_count(int(str(images)))
         place = [str(paradigm), scale, *([str(seed)] if has_seeds else [])]
         table.add_row(*place, *(row.get(task, "") for task, _ in tasks))
+    return table
+
+
+def laws_table(fits: pl.DataFrame, x: str, y: str, by: list[str]) -> Table:
+    """Fitted laws of any table: one row per curve and form, the chosen form marked."""
+    table = _table(
+        f"{y} against {x}",
+        (*by, "form", "parameters, flags"),
+        ("scales", "R2", "RMSE", "held-out\nerror"),
+    )
+    for row in fits.iter_rows(named=True):
+        theta = ", ".join(f"{name} {value:.4g}" for name, value in json.loads(row["theta"]).items())
+        figures = (row["r2"], row["rmse"], row["leave_largest_out"])
+        table.add_row(
+            *(str(row[name]) for name in by),
+            f"[bold]{row['form']}[/bold] (chosen)" if row["chosen"] else row["form"],
+            escape("\n".join(part for part in (theta, row["flags"]) if part)),
+            str(row["scales"]),
+            *("" if value is None else f"{value:.4g}" for value in figures),
+        )
     return table

@@ -1,7 +1,7 @@
 """Hand a sweep to a cluster as a Ray job, which goes on when the laptop closes.
 
-The package itself travels as a wheel-like folder, the sweep file as the working directory; data does not
-travel: the store must be a place that the cluster can read.
+The package itself travels as a wheel-like folder, the sweep file as the working directory; data
+does not travel: the store must be a place that the cluster can read.
 """
 
 import asyncio
@@ -64,7 +64,10 @@ def submit(
 
 
 def follow(address: str, job: str, say: Callable[[str], None]) -> bool:
-    """Pass the job's log on until it ends; gives whether it succeeded. Interrupting leaves the job running."""
+    """Pass the job's log on until it ends; gives whether it succeeded.
+
+    Interrupting leaves the job running.
+    """
     client = _client(address)
 
     async def tail() -> None:
@@ -85,8 +88,9 @@ def _client(address: str) -> JobSubmissionClient:
         return JobSubmissionClient(address)
     except (ConnectionError, RuntimeError) as fault:
         raise SpecError(
-            f"no Ray dashboard answers at {address}; give the address that `ray up` or `ray start --head` "
-            "printed, such as http://127.0.0.1:8265, and the same RAY_AUTH_MODE as the cluster"
+            f"no Ray dashboard answers at {address}; give the address that `ray up` or "
+            "`ray start --head` printed, such as http://127.0.0.1:8265, and the same "
+            "RAY_AUTH_MODE as the cluster"
         ) from fault
 
 

@@ -11,7 +11,8 @@ from torch import nn
 
 from radsweep.errors import SpecError
 from radsweep.models.sections import impression_first, sentences
-from radsweep.models.text import POLICIES, TextEncoder, TextTower, train_tokenizer, vocabulary
+from radsweep.models.text import TextTower
+from radsweep.models.tokens import POLICIES, TextEncoder, train_tokenizer, vocabulary
 
 REPORTS = [
     f"FINDINGS: The heart is enlarged. Tip {i / 10:.1f} cm above the carina. No effusion. "

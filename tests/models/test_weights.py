@@ -14,7 +14,8 @@ from transformers import Dinov2Config, Dinov2Model
 from radsweep.errors import SpecError
 from radsweep.models.backbone import Backbone, build_backbone
 from radsweep.models.layouts import MI2_IMAGE, rename, to_hf_dinov2, to_mi2
-from radsweep.models.text import TextEncoder, TextTower, train_tokenizer, vocabulary
+from radsweep.models.text import TextTower
+from radsweep.models.tokens import TextEncoder, train_tokenizer, vocabulary
 from radsweep.models.weights import encoder_digest, export, load_start, save_encoder
 
 VIT = {"patch_size": 8, "embed_dim": 32, "depth": 3, "num_heads": 2, "init_values": 0.7}

@@ -1,16 +1,17 @@
 """Views depend on example and generator alone, and show what they should."""
 
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from radsweep.corpus.example import Example
 from radsweep.paradigms.augment import blurred, jittered, random_crop
-from radsweep.paradigms.image_text import NO_TEXT, ReportWords, text_class
 from radsweep.paradigms.masks import block_mask
+from radsweep.paradigms.pairs import NO_TEXT, LabelWords, ReportWords, text_class
 from radsweep.paradigms.prompts import ABSENT, PRESENT, UNCERTAIN, prompt, set_prompt
-from radsweep.paradigms.unicl import LabelWords
 from tests.paradigms.tiny import build, examples, recipe
 
 
@@ -27,6 +28,22 @@ def test_a_view_is_a_function_of_example_and_generator(paradigm: str) -> None:
         assert np.array_equal(view, second[name]) and view.dtype == other[name].dtype
         assert view.shape == other[name].shape
     assert any(not np.array_equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize("paradigm", ["clip", "unicl", "dinov2"])
+def test_a_worker_that_unpickles_a_viewer_and_views_does_not_import_torch(paradigm: str) -> None:
+    viewer = build(recipe(paradigm)).viewer()
+    script = (
+        "import pickle, sys; import numpy as np; "
+        "viewer, example = pickle.load(sys.stdin.buffer); "
+        "views = viewer(example, np.random.default_rng(0)); "
+        "print(len(views), 'torch' in sys.modules, 'transformers' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        input=pickle.dumps((viewer, examples(1)[0])), capture_output=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.decode().split() == ["3", "False", "False"]
 
 
 def test_dinov2_sees_two_large_crops_one_of_them_masked_and_small_ones() -> None:

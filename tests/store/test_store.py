@@ -34,9 +34,9 @@ def toy_cell(seed: int = 0) -> Cell:
 
 def toy_record(cell: Cell) -> Record:
     return Record(
-        cell=cell.name, key=cell.key, images=16, patients=4, subset_digest="d", images_seen=16, steps=2,
-        epochs=1.0, flops_per_image=1.0, flops=16.0, seconds=1.0, gpu_seconds=0.0, workers=1, device="cpu",
-        encoder_digest="e", start_digest="s", final_losses={"loss": 1.0},
+        cell=cell.name, key=cell.key, images=16, patients=4, subset_digest="d", images_seen=16,
+        steps=2, epochs=1.0, flops_per_image=1.0, flops=16.0, seconds=1.0, gpu_seconds=0.0,
+        workers=1, device="cpu", encoder_digest="e", start_digest="s", final_losses={"loss": 1.0},
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""A small hospital's corpus, ingested once without Ray; each test copies it into a store of its own."""
+"""A small hospital's corpus, ingested once without Ray; each test copies it to its own store."""
 
 import shutil
 from collections.abc import Callable

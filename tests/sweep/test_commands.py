@@ -41,7 +41,7 @@ SWEEP = Sweep(
     protocol=Protocol(tasks=("findings",)),
 )
 """
-FLOPS_PER_IMAGE = 2.5e9
+FLOPS_PER_IMAGE = 2.5e13
 IMPORTED = (
     "import sys; from radsweep.cli import app; app(sys.argv[1:], standalone_mode=False); "
     "heavy = {'torch', 'ray', 'timm', 'transformers'} & set(sys.modules);"
@@ -76,6 +76,12 @@ def store(tmp_path: Path, sweep: Sweep) -> Store:
     corner.declare(running)
     corner.set_state("running", spent=0.25, step=25, images_seen=400, images_per_second=50.0)
     return store
+
+
+def spent_by(sweep: Sweep) -> float:
+    """PFLOP of one trained cell."""
+    assert sweep.budget.images_seen is not None
+    return sweep.budget.images_seen * FLOPS_PER_IMAGE / 1e15
 
 
 def ask(*arguments: object) -> str:
@@ -127,8 +133,11 @@ def test_a_plan_names_states_and_costs_and_needs_no_gpu_stack_once_costs_are_kep
 
 
 def test_a_plan_as_a_table_sums_what_is_missing(store: Store, sweep: Sweep, tmp_path: Path) -> None:
-    text = ask("plan", *place(tmp_path))
-    assert "still to run: 2 of 3" in text and sweep.cells()[1].name[:12] in text
+    ran = radsweep("plan", *place(tmp_path), folder=tmp_path, COLUMNS="120")
+    assert "still to run: 2 of 3" in ran.output and sweep.cells()[1].name in ran.output
+    # On a narrow terminal names are folded and nothing is cut off.
+    narrow = radsweep("plan", *place(tmp_path), folder=tmp_path, COLUMNS="80").output
+    assert "\N{HORIZONTAL ELLIPSIS}" not in narrow and f"{spent_by(sweep):,.2f}" in narrow
 
 
 def test_a_plan_counts_a_recipe_that_the_store_has_never_seen_once(
@@ -190,7 +199,9 @@ def test_laws_are_fitted_to_any_csv(tmp_path: Path) -> None:
         fit for fit in json.loads(ask(*arguments, "--by", "arm", "--json")) if fit["chosen"]
     ]
     assert curve["arm"] == "a" and curve["theta"] == chosen["theta"]
-    assert chosen["form"] in ask(*arguments)
+    text = ask(*arguments)
+    assert f"{chosen['rmse']:.4g}" in text and "(chosen)" in text
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
 
 
 def test_a_finished_cell_is_exported_so_that_timm_loads_it(

@@ -17,7 +17,7 @@ from radsweep.specs import Recipe
 
 VERSION = 1
 SEEN = "RADSWEEP_TEST_SEEN"
-"""Names the folder for ``<share spent>-<rank>.npy``: uint8 [images of the rank, letters of an id]."""
+"""Names the folder for ``<share spent>-<rank>.npy``: uint8 [images of the rank, id letters]."""
 
 
 def _view(example: Example, generator: np.random.Generator) -> Views:

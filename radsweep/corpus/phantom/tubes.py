@@ -20,12 +20,13 @@ OPACITY = {"ett": 0.95, "ngt": 0.55, "cvc": 0.60, "chest_tube": 0.85, "ecg_leads
 """Peak line integral of the drawn tube."""
 
 THINNEST_PIXELS = 1.7
-"""Tubes and masks are never thinner: at small sizes they would fade away and fall apart into dots."""
+"""Tubes and masks are never thinner: at small sizes they would fade and fall apart into dots."""
 
 SHARP_MM = 1.5
-"""Pixels up to this size show a tube as it is; at larger ones its contrast is raised in proportion, up to
-``MOST_GAIN``, as its stripe and walls can no longer be told apart and would be lost in the ribs. This is a
-phantom's licence and not physics: it lets small films pose the question that large ones do."""
+"""Pixels up to this size show a tube as it is; at larger ones its contrast is raised in proportion,
+up to ``MOST_GAIN``, as its stripe and walls can no longer be told apart and would be lost in the
+ribs. This is a phantom's licence and not physics: it lets small films pose the question that large
+ones do."""
 
 MOST_GAIN = 2.2
 
