@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from radsweep.errors import RadsweepError, SpecError
 from radsweep.specs import Recipe
@@ -252,7 +253,9 @@ def run(
         f"{len(outcome.failures)} failures"
     )
     for name, reason in outcome.failures:
-        console.print(f"[red]failed[/red] {name}: {reason}", highlight=False)
+        console.print(
+            f"[red]failed[/red] {name}: {escape(reason)}", highlight=False, soft_wrap=True
+        )
     if not outcome.is_complete:
         raise typer.Exit(1)
 
@@ -386,14 +389,26 @@ def submit(
     from radsweep.sweep.load import load_sweep
 
     root = _store(store)
-    job, is_new = jobs.submit(
-        load_sweep(sweep), sweep, root.url, address, tuple(run_arguments or ())
-    )
+    made = jobs.submit(load_sweep(sweep), sweep, root.url, address, tuple(run_arguments or ()))
+    job = made.job
+    if made.before is not None:
+        console.print(
+            f"this sweep's job before ended: {made.before}; only what is missing is done now",
+            highlight=False,
+            soft_wrap=True,
+        )
     console.print(
-        f"{'submitted' if is_new else 'already running'}: {job} at {address}", highlight=False
+        f"{'submitted' if made.is_new else 'already running'}: {job} at {address}",
+        highlight=False,
+        soft_wrap=True,
     )
+    # The log is passed on as it is: neither its brackets nor its line ends mean anything here.
     if follow and not jobs.follow(
-        address, job, lambda lines: console.print(lines, end="", highlight=False)
+        address,
+        job,
+        lambda lines: console.print(
+            lines, end="", highlight=False, markup=False, emoji=False, soft_wrap=True
+        ),
     ):
         raise SpecError(f"job {job} did not succeed; its log is above")
 
@@ -425,7 +440,7 @@ def main() -> None:
         app()
     except RadsweepError as fault:
         Console(stderr=True).print(
-            f"[bold red]error[/bold red] {fault}", highlight=False, soft_wrap=True
+            f"[bold red]error[/bold red] {escape(str(fault))}", highlight=False, soft_wrap=True
         )
         sys.exit(1)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 
 from radsweep.corpus.identity import PatientKey
@@ -78,7 +79,9 @@ def run_demo(directory: Path, seed: int, console: Console, *, miniature: bool) -
         with terminal_observer(store, console) as observer:
             outcome = run(sweep, store, placement(sweep), observer)
     for name, reason in outcome.failures:
-        console.print(f"[red]failed[/red] {name}: {reason}", highlight=False)
+        console.print(
+            f"[red]failed[/red] {name}: {escape(reason)}", highlight=False, soft_wrap=True
+        )
     console.rule("4 of 4  the answers")
     scores = read_scores(sweep, store)
     console.print(scores_table(scores))

@@ -29,14 +29,15 @@ def load_sweep(named: str) -> Sweep:
         sys.modules[name] = module
         spec.loader.exec_module(module)
     else:
-        module = importlib.import_module(_module_name(named))
+        module = importlib.import_module(module_name(named))
     sweep = vars(module).get("SWEEP")
     if not isinstance(sweep, Sweep):
         raise SpecError(f"{named} has no SWEEP = Sweep(...)")
     return sweep
 
 
-def _module_name(named: str) -> str:
+def module_name(named: str) -> str:
+    """The module that ``named`` means. Raises SpecError where there is none."""
     for candidate in (named, f"radsweep.jobs.{named}"):
         try:
             if importlib.util.find_spec(candidate) is not None:

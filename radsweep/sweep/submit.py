@@ -9,6 +9,7 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from ray.job_submission import JobStatus, JobSubmissionClient
@@ -17,6 +18,7 @@ import radsweep
 from radsweep.errors import SpecError
 from radsweep.keys import canonical, key_of
 from radsweep.specs import Sweep
+from radsweep.sweep.load import module_name
 
 RUN = ("python", "-m", "radsweep.cli", "run")
 ENDED = {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED}
@@ -27,10 +29,23 @@ def job_name(sweep: Sweep) -> str:
     return f"radsweep-{sweep.name}-{key_of(canonical(sweep))}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """What became of a request."""
+
+    job: str
+    is_new: bool
+    """False where the job of this very sweep was still under way."""
+    before: str | None
+    """How the job before it ended, such as ``SUCCEEDED``; None for the first."""
+
+
 def submit(
     sweep: Sweep, named: str, store_url: str, address: str, arguments: tuple[str, ...]
-) -> tuple[str, bool]:
-    """Submit, or find the job of this very sweep; gives its identifier and whether it is new.
+) -> Submission:
+    """Submit, or find the job of this very sweep that is still under way.
+
+    A job that ended is followed by another, which does what is still missing.
 
     Args:
         sweep: what ``named`` holds; checked on this machine already.
@@ -39,16 +54,16 @@ def submit(
         address: of the cluster's dashboard, such as ``http://127.0.0.1:8265``.
         arguments: passed on to ``radsweep run`` there.
 
-    Raises SpecError where nothing answers at ``address``.
+    Raises SpecError where nothing answers at ``address``, or the cluster could not load ``named``.
     """
     client = _client(address)
     name = job_name(sweep)
     taken = {job.submission_id: job.status for job in client.list_jobs()}
-    tries = 1
+    tries, before = 1, None
     while (job := name if tries == 1 else f"{name}-r{tries}") in taken:
         if taken[job] not in ENDED:
-            return job, False
-        tries += 1
+            return Submission(job=job, is_new=False, before=before)
+        tries, before = tries + 1, taken[job].value
     with tempfile.TemporaryDirectory() as scratch:
         folder = _package(named, Path(scratch))
         target = Path(named).name if named.endswith(".py") else named
@@ -60,7 +75,7 @@ def submit(
             runtime_env={"working_dir": str(folder), "env_vars": {"PYTHONUNBUFFERED": "1"}},
             metadata={"sweep": sweep.name},
         )
-    return job, True
+    return Submission(job=job, is_new=True, before=before)
 
 
 def follow(address: str, job: str, say: Callable[[str], None]) -> bool:
@@ -104,4 +119,9 @@ def _package(named: str, folder: Path) -> Path:
         shutil.copytree(beside, folder / "radsweep" / part, ignore=ignored, dirs_exist_ok=True)
     if named.endswith(".py"):
         shutil.copy(named, folder)
+    elif not module_name(named).startswith("radsweep."):
+        raise SpecError(
+            f"module {named} is not part of radsweep and stays on this machine; submit its file, "
+            "such as jobs/mine.py"
+        )
     return folder

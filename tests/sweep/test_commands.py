@@ -231,6 +231,7 @@ def test_a_finished_cell_is_exported_so_that_timm_loads_it(
 REFUSED = {
     "no store": (("plan", "{sweep}"), "give --store DIR"),
     "no such sweep file": (("plan", "{folder}/no.py", "--store", "{store}"), "no sweep file"),
+    "brackets in a name": (("plan", "{folder}/[/red].py", "--store", "{store}"), "[/red].py"),
     "no such module": (("status", "nosuch.module", "--store", "{store}"), "there is no sweep"),
     "no SWEEP in the file": (("plan", "{empty}", "--store", "{store}"), "has no SWEEP"),
     "no such machine": (

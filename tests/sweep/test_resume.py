@@ -38,7 +38,7 @@ SWEEP = Sweep(
 CHECKPOINT_STEPS = 20
 FROM_STEP = 60
 """The kill comes once there is a checkpoint so far on."""
-CLOSE = 1e-4
+CLOSE = 1e-5
 MARK = "RADSWEEP_TEST_KILLED"
 """In the environment of the killed driver, and of whatever it started."""
 
@@ -86,6 +86,19 @@ def kill_in_the_middle(file: Path, store: Store, cell: Cell) -> bytes:
         driver.wait()
     assert corner.state()["state"] == "preempted"
     return store.read_bytes(corner.path(f"checkpoints/{names[-1]}"))
+
+
+def without_key_biases(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """All weights but the biases of attention's keys.
+
+    Softmax does not see them, so that their gradient is 0 but for rounding, which AdamW scales up to
+    whole steps: they drift by chance at any number of workers, and change nothing.
+    """
+    kept = dict(weights)
+    for name in [name for name in weights if name.endswith("qkv.bias")]:
+        query, _, value = kept.pop(name).chunk(3)
+        kept |= {f"{name}.query": query, f"{name}.value": value}
+    return kept
 
 
 def processes_with(mark: str) -> list[str]:
@@ -175,7 +188,7 @@ def test_one_worker_and_two_see_the_same_images_and_learn_the_same(
         assert one[step].shape[0] == 8
         assert np.array_equal(one[step], two[step]), f"other images where {step} was spent"
     for cell in cells:
-        first, second = (load(encoder_of(cell, store)) for store in stores)
+        first, second = (without_key_biases(load(encoder_of(cell, store))) for store in stores)
         assert first.keys() == second.keys()
         for name in first:
             worst = float((first[name] - second[name]).abs().max())
