@@ -91,8 +91,8 @@ def kill_in_the_middle(file: Path, store: Store, cell: Cell) -> bytes:
 def without_key_biases(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """All weights but the biases of attention's keys.
 
-    Softmax does not see them, so that their gradient is 0 but for rounding, which AdamW scales up to
-    whole steps: they drift by chance at any number of workers, and change nothing.
+    Softmax does not see them, so that their gradient is 0 but for rounding, which AdamW scales up
+    to whole steps: they drift by chance at any number of workers, and change nothing.
     """
     kept = dict(weights)
     for name in [name for name in weights if name.endswith("qkv.bias")]:

@@ -1,4 +1,4 @@
-"""A sweep as a Ray job: on a head of its own on this machine, followed to its end, and found again."""
+"""A sweep as a Ray job: on a head of its own here, followed to its end, and found again."""
 
 import os
 import shutil
