@@ -56,8 +56,11 @@ def contents(path: Path) -> Iterator[bytes]:
     yield data
     if path.suffix == ".parquet":
         frame = pl.read_parquet(io.BytesIO(data))
-        yield frame.write_json().encode()
+        packed = [name for name, kind in frame.schema.items() if kind == pl.Binary]
+        yield frame.drop(packed).write_json().encode()
+        for name in packed:
+            yield b"\n".join(frame[name].drop_nulls())
     if zipfile.is_zipfile(io.BytesIO(data)):
-        with zipfile.ZipFile(io.BytesIO(data)) as packed:
-            for name in packed.namelist():
-                yield packed.read(name)
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            for name in archive.namelist():
+                yield archive.read(name)

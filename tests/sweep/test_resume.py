@@ -138,28 +138,6 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     assert list(steps["step"]) == list(range(10, 250, 10))
 
 
-def test_the_lease_of_a_killed_driver_is_taken_over_at_once(new_store: Callable[[], Store]) -> None:
-    store = new_store()
-    hold = (
-        "import sys, time; from radsweep.store import Store;"
-        "from radsweep.store.record import CellStore;"
-        f"lease = CellStore(Store({store.url!r}), 'toy').lease(); lease.__enter__();"
-        "print('held', flush=True); time.sleep(600)"
-    )
-    holder = subprocess.Popen(
-        [sys.executable, "-c", hold], env=environment(), stdout=subprocess.PIPE, text=True
-    )
-    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
-    corner = CellStore(store, "toy")
-    with corner.lease() as taken:
-        assert taken is None
-    holder.kill()
-    holder.wait()
-    holder.stdout.close()
-    with corner.lease() as taken:
-        assert taken is not None
-
-
 def test_one_worker_and_two_see_the_same_images_and_learn_the_same(
     new_store: Callable[[], Store], tmp_path: Path
 ) -> None:

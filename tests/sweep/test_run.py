@@ -1,0 +1,162 @@
+"""How a driver treats what goes wrong, without a cluster: the training itself is put in by hand."""
+
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+from ray.exceptions import RayTaskError
+
+from radsweep.errors import CollapsedError, SpecError
+from radsweep.pretrain.worker import Workers
+from radsweep.specs import Cell
+from radsweep.store import Store
+from radsweep.store.record import CellStore, Record
+from radsweep.sweep import run
+from tests.dashboards.toy import toy_scores
+from tests.evaluate.toy import sweep, write_cell, write_corpus
+from tests.sweep.commands import environment
+from tests.sweep.identifiers import Searcher, contents
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path))
+
+
+@pytest.fixture
+def drive(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Callable[[], Record]], tuple[str, str | None]]:
+    """Drives one cell whose training is the given function."""
+    monkeypatch.setattr(run, "HELD_POLL_SECONDS", 0.01)
+
+    def drive_with(train: Callable[[], Record]) -> tuple[str, str | None]:
+        monkeypatch.setattr(run, "run_cell", lambda cell, store, workers: train())
+        return run.drive_cell(CELL, store, Workers())
+
+    return drive_with
+
+
+CELL: Cell = sweep().cells()[-1]
+
+
+def test_a_fault_from_a_worker_is_told_without_rays_traceback(
+    drive: Callable, store: Store
+) -> None:
+    fault = SpecError("no weights in [folder]; give another")
+
+    def train() -> Record:
+        raise RayTaskError("train", "Traceback: a page of it", fault).as_instanceof_cause()
+
+    assert drive(train) == ("failed", str(fault))
+    assert CellStore(store, CELL.name).state()["reason"] == str(fault)
+
+
+def test_other_exceptions_are_named_and_a_collapse_keeps_its_state(
+    drive: Callable, store: Store
+) -> None:
+    def no_memory() -> Record:
+        raise MemoryError("out of memory\non device 0")
+
+    def collapse() -> Record:
+        raise CollapsedError("all alike")
+
+    assert drive(no_memory) == ("failed", "MemoryError: on device 0")
+    assert drive(collapse) == ("collapsed", "all alike")
+    assert CellStore(store, CELL.name).state()["state"] == "collapsed"
+
+
+def test_a_driver_that_lost_its_lease_writes_nothing_and_waits_for_the_other(
+    drive: Callable, store: Store
+) -> None:
+    corner = CellStore(store, CELL.name)
+
+    def train_too_long() -> Record:
+        # Meanwhile another driver takes the cell over and brings it to its end.
+        lease = store.read_json(corner.path("lease.json"))
+        store.write_json(corner.path("lease.json"), {**lease, "holder": "another"})
+        write_cell(store, CELL, seed=1)
+        return corner.record()
+
+    assert drive(train_too_long) == ("done", None)
+    assert corner.state()["state"] == "done"
+    assert store.read_json(corner.path("lease.json"))["holder"] == "another"
+
+
+def test_the_lease_of_a_killed_driver_is_taken_over_at_once(store: Store) -> None:
+    hold = (
+        "import sys, time; from radsweep.store import Store;"
+        "from radsweep.store.record import CellStore;"
+        f"lease = CellStore(Store({store.url!r}), 'toy').lease(); lease.__enter__();"
+        "print('held', flush=True); time.sleep(600)"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", hold], env=environment(), stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    corner = CellStore(store, "toy")
+    with corner.lease() as taken:
+        assert taken is None
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    with corner.lease() as taken:
+        assert taken is not None
+
+
+def test_a_corpus_too_small_for_a_task_is_found_before_training(store: Store) -> None:
+    write_corpus(store)
+    run.check_task_data(sweep("findings"), store)
+    manifest = store.read_table("corpora/toy@1/manifest.parquet")
+    store.write_table(
+        "corpora/toy@1/manifest.parquet",
+        manifest.filter((pl.col("split") != "test") | pl.col("patient_id").is_in(["test000"])),
+    )
+    with pytest.raises(SpecError, match="task findings"):
+        run.check_task_data(sweep("findings"), store)
+
+
+def test_what_hangs_on_tunes_searcher_can_be_pickled_and_still_tells() -> None:
+    told: list[tuple[int, int]] = []
+
+    class Terminal:
+        def grid(self, done: int, total: int) -> None:
+            told.append((done, total))
+
+        def __reduce__(self) -> str:
+            raise TypeError("a terminal cannot be pickled")
+
+    progress = run._GridProgress(Terminal())  # type: ignore[arg-type]
+    pickle.loads(pickle.dumps(progress))(1, 2)
+    assert told == []
+    progress(1, 2)
+    assert told == [(1, 2)]
+
+
+def test_fits_are_made_again_only_for_other_scores(store: Store) -> None:
+    scores = toy_scores(seeds=(0,), draws=20)
+    scores = scores.with_columns(pl.col("finished_at").dt.replace_time_zone("UTC"))
+    run.keep_fits(sweep(), store, scores)
+    path = f"sweeps/{sweep().name}.fits.parquet"
+    store.write_bytes(path, b"as it was")
+    run.keep_fits(sweep(), store, scores.reverse().reverse())
+    assert store.read_bytes(path) == b"as it was"
+    run.keep_fits(sweep(), store, scores.with_columns(pl.col("value") * 0.9))
+    assert store.read_table(path).height > 0
+
+
+def test_the_search_for_identifiers_sees_into_compressed_columns(tmp_path: Path) -> None:
+    searcher = Searcher(["Quelanderby", "20190312"])
+    file = tmp_path / "table.parquet"
+    text = "the report of Quelanderby is long " * 50
+    pl.DataFrame({"text": [text], "bits": [b"\x00 20190312 "]}).write_parquet(file)
+    assert {one for data in contents(file) for one in searcher.found(data)} == {
+        "Quelanderby",
+        "20190312",
+    }
+    assert searcher.found(b"0.20190312") == searcher.found(b"720190312") == set()
+    assert searcher.found(b"") == set()
