@@ -22,7 +22,7 @@ FLOORS = {
 RAY_FILES = {
     "corpus/stream.py", "corpus/ingest_ray.py", "pretrain/worker.py",
     "evaluate/embed.py", "evaluate/grid.py",
-    "sweep/cluster.py", "sweep/run.py", "sweep/submit.py",
+    "sweep/cluster.py", "sweep/submit.py",
 }  # fmt: skip
 SIDEWAYS = {("specs", "parts")}
 """The one import within a floor between two rooms: a recipe checks that its paradigm exists."""

@@ -119,6 +119,10 @@ def _step_of(config: dict[str, Any]) -> Step:
     return Step(unit=config["unit"], choice=dict(config["choice"]), is_final=config["is_final"])
 
 
+def _tell_nobody(done: int, total: int) -> None:
+    """The progress of a pickled searcher."""
+
+
 @final
 class _GridSearcher(Searcher):
     """Lets Tune ask the schedule what to run, and tells the schedule how it went."""
@@ -128,6 +132,13 @@ class _GridSearcher(Searcher):
         self.schedule = schedule
         self._progress = progress
         self._running: dict[str, Step] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the caller's progress: Tune pickles its searcher, and a terminal cannot be.
+
+        Tune's copy is never run.
+        """
+        return {**self.__dict__, "_progress": _tell_nobody}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """The next step as Tune's config; None makes Tune ask again later."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 from transformers import CLIPTokenizer
 
@@ -67,7 +67,19 @@ def save_encoder(encoder: Backbone, file: Path) -> None:
         "pixel_mean": repr(float(encoder.pixel_mean)),
         "pixel_std": repr(float(encoder.pixel_std)),
     }
-    save_file(contiguous(encoder.state_dict()), file, metadata=about)
+    file.write_bytes(_in_order(save(contiguous(encoder.state_dict()), metadata=about)))
+
+
+def _in_order(data: bytes) -> bytes:
+    """The same safetensors file with the names of its header in order.
+
+    The library writes metadata in an order that changes from process to process; equal weights must
+    be equal bytes. A header is its length (8 bytes, little-endian) and JSON, padded with spaces.
+    """
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[end:]
 
 
 def contiguous(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

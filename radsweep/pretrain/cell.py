@@ -1,7 +1,6 @@
 """From a cell to its encoder, in this process: weights in, budget spent, weights out; no Ray."""
 
 import importlib.metadata
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -167,22 +166,7 @@ def _save_weights(corner: CellStore, paradigm: Paradigm) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         paradigm.save(Path(scratch))
         for file in sorted(Path(scratch).iterdir()):
-            data = file.read_bytes()
-            if file.suffix == ".safetensors":
-                data = _in_order(data)
-            corner.store.write_bytes(corner.path(file.name), data)
-
-
-def _in_order(data: bytes) -> bytes:
-    """The same safetensors file with the names of its header in order.
-
-    The library writes metadata in an order that changes from process to process; equal weights must
-    be equal bytes. A header is its length (8 bytes, little-endian) and JSON, padded with spaces.
-    """
-    end = 8 + int.from_bytes(data[:8], "little")
-    header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header + data[end:]
+            corner.store.write_bytes(corner.path(file.name), file.read_bytes())
 
 
 def _save_log(corner: CellStore, progress: Progress) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import ray
 import ray.train
 import torch
+from ray.exceptions import RayTaskError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
@@ -113,7 +114,11 @@ def run_cell(cell: Cell, store: Store, workers: Workers) -> Record:
             max_retries=workers.max_failures,
             name=cell.name,
         )
-        answer = ray.get(task.remote(cell, store, workers))
+        try:
+            answer = ray.get(task.remote(cell, store, workers))
+        except RayTaskError as raised:
+            # What the task raised, without Ray's account of where.
+            raise raised.cause if isinstance(raised.cause, Exception) else raised from None
     else:
         answer = _fit_with_ray_train(cell, store, workers)
     if answer["state"] != "done":

@@ -11,10 +11,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol, final
+from typing import Protocol
 
 import polars as pl
-from ray.exceptions import RayTaskError
 
 from radsweep import __version__
 from radsweep.corpus.manifest import Corpus
@@ -46,28 +45,6 @@ class Observer(Protocol):
 
     def grid(self, done: int, total: int) -> None:
         """So many of the evaluation's units are done."""
-
-
-@final
-class _GridProgress:
-    """Tells the observer; Tune pickles whatever hangs on its searcher, and a terminal cannot be."""
-
-    def __init__(self, observer: Observer) -> None:
-        self._observer = observer
-
-    def __call__(self, done: int, total: int) -> None:
-        self._observer.grid(done, total)
-
-    def __reduce__(self) -> tuple[type["_Nobody"], tuple[()]]:
-        return _Nobody, ()
-
-
-@final
-class _Nobody:
-    """What a pickled ``_GridProgress`` tells: Tune's copy of the searcher is never run."""
-
-    def __call__(self, done: int, total: int) -> None:
-        """Say nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +144,7 @@ def run(sweep: Sweep, store: Store, options: RunOptions, observer: Observer) -> 
                     finished,
                     cpus=options.trial_cpus,
                     gpus=options.trial_gpus,
-                    progress=_GridProgress(observer),
+                    progress=observer.grid,
                 )
     scores = read_scores(sweep, store)
     if scores.height:
@@ -229,19 +206,12 @@ def _drive_held(
         return "done", None
     except LeaseLostError:
         raise
-    except Exception as raised:
+    except Exception as fault:
         # Whatever it is (ours, Ray's, out of memory), the cell is reported and the others go on.
-        fault = _cause(raised)
         state = fault.state if isinstance(fault, CellError) else "failed"
         reason = str(fault) if isinstance(fault, RadsweepError) else _in_a_line(fault)
         corner.set_state(state, reason=reason)
         return state, reason
-
-
-def _cause(raised: Exception) -> Exception:
-    """What a Ray task raised, without Ray's account of where."""
-    cause = raised.cause if isinstance(raised, RayTaskError) else None
-    return cause if isinstance(cause, Exception) else raised
 
 
 def _in_a_line(fault: Exception) -> str:

@@ -93,11 +93,6 @@ def follow(address: str, job: str, say: Callable[[str], None]) -> bool:
     return client.get_job_status(job) == JobStatus.SUCCEEDED
 
 
-def stop(address: str, job: str) -> None:
-    """Ask the job to stop; what it finished stays in the store."""
-    _client(address).stop_job(job)
-
-
 def _client(address: str) -> JobSubmissionClient:
     try:
         return JobSubmissionClient(address)

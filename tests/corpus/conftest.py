@@ -104,9 +104,9 @@ def crop_viewer() -> Callable[[int], CropViewer]:
     return CropViewer
 
 
-@pytest.fixture(scope="session")
-def small_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A Ray of our own with two CPUs."""
+@pytest.fixture(scope="module")
+def small_ray() -> Iterator[None]:
+    """A Ray of our own with two CPUs, gone again before another file's tests start theirs."""
     patch = pytest.MonkeyPatch()
     patch.setenv("RAY_AUTH_MODE", "disabled")
     # Workers unpickle the viewer of this file.
