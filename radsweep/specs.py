@@ -17,6 +17,9 @@ Scalar: TypeAlias = bool | int | float | str | None
 Settings: TypeAlias = tuple[tuple[str, Scalar], ...]
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+RANDOM_START, CELL_START, PACKAGE_START = "random", "cell:", "package:"
+"""What ``Recipe.start_from`` may be or begin with; anything else is a folder or a URL."""
+
 CORPUS_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*@[0-9]+")
 
 
@@ -87,7 +90,7 @@ class Recipe:
 
     paradigm: str
     """A module of ``radsweep.paradigms``, or a dotted module name."""
-    start_from: str = "random"
+    start_from: str = RANDOM_START
     """``random``; ``cell:NAME`` (another cell's encoder); a folder or URL with published weights;
     or ``package:PACKAGE/FOLDER`` (weights that an installed package brings)."""
     encoder: str

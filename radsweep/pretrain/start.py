@@ -8,15 +8,11 @@ import fsspec
 
 from radsweep.errors import SpecError
 from radsweep.models.weights import StartWeights, load_start
+from radsweep.specs import CELL_START, PACKAGE_START, RANDOM_START
 from radsweep.store import Store
 from radsweep.store.layout import cell_folder
 from radsweep.store.record import CellStore
 
-CELL = "cell:"
-PACKAGE = "package:"
-"""``package:PACKAGE/FOLDER``: weights that come inside an installed Python package."""
-
-RANDOM = "random"
 ENCODER_FILES = ("encoder.safetensors", "paradigm.safetensors", "tokenizer.json")
 """What a finished cell leaves for others to start from; only the first is always there."""
 
@@ -39,15 +35,15 @@ def start_weights(store: Store, start_from: str) -> StartWeights | None:
     Raises SpecError where a folder or URL holds no layout that is known, StoreError where a cell is
     not done.
     """
-    if start_from == RANDOM:
+    if start_from == RANDOM_START:
         return None
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        if start_from.startswith(CELL):
-            fetch_cell(store, start_from.removeprefix(CELL), folder)
+        if start_from.startswith(CELL_START):
+            fetch_cell(store, start_from.removeprefix(CELL_START), folder)
             return load_start(folder)
-        if start_from.startswith(PACKAGE):
-            package, _, inside = start_from.removeprefix(PACKAGE).partition("/")
+        if start_from.startswith(PACKAGE_START):
+            package, _, inside = start_from.removeprefix(PACKAGE_START).partition("/")
             with resources.as_file(resources.files(package).joinpath(inside)) as found:
                 return load_start(found)
         fs, path = fsspec.core.url_to_fs(start_from)

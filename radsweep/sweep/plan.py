@@ -16,6 +16,7 @@ from radsweep.specs import Cell, Recipe, Sweep
 from radsweep.store import Store
 from radsweep.store.layout import corpus_folder
 from radsweep.store.record import CellStore
+from radsweep.sweep.starts import missing_start, require_one_start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,8 +131,8 @@ class Plan:
 def check(sweep: Sweep, store: Store) -> dict[str, Any]:
     """Find the user's faults before compute is spent; gives the corpus card.
 
-    Raises SpecError for a corpus that is not there or too small, and for a paradigm or a task that
-    it has nothing for.
+    Raises SpecError for a corpus that is not there or too small, for a paradigm or a task that it
+    has nothing for, and for cells that started from different weights under one name.
     """
     card = _card(store, sweep.corpus)
     available = card["splits"]["pretrain"]["images"]
@@ -153,6 +154,7 @@ def check(sweep: Sweep, store: Store) -> dict[str, Any]:
         scored_on = sweep.protocol.corpus or sweep.corpus
         for task in sweep.protocol.tasks:
             parts.find("tasks", task).check(_card(store, scored_on))  # type: ignore[attr-defined]
+    require_one_start(sweep, store)
     return card
 
 
@@ -263,17 +265,9 @@ def make_plan(sweep: Sweep, store: Store, machine: Machine, cost_of: CostOf) -> 
     )
 
 
-def blocked_by(cell: Cell, store: Store) -> str | None:
-    """Why a cell cannot be run now, or None."""
-    kind, _, name = cell.recipe.start_from.partition(":")
-    if kind == "cell" and not CellStore(store, name).is_done:
-        return f"starts from cell {name}, which is not done; run its sweep first"
-    return None
-
-
 def _plan_cell(cell: Cell, store: Store, machine: Machine, cost_of: CostOf) -> CellPlan:
     done = CellStore(store, cell.name).is_done
-    reason = None if done else blocked_by(cell, store)
+    reason = None if done else missing_start(cell.recipe.start_from, store)
     steps: int | None = 0
     flops = 0.0
     cost = cost_of(cell.recipe)

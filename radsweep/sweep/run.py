@@ -28,8 +28,9 @@ from radsweep.specs import Cell, Sweep
 from radsweep.store import Store, layout
 from radsweep.store.record import CellStore
 from radsweep.sweep.cluster import connected
-from radsweep.sweep.plan import blocked_by, check
+from radsweep.sweep.plan import check
 from radsweep.sweep.results import read_scores
+from radsweep.sweep.starts import missing_start
 
 HELD_POLL_SECONDS = 2.0
 
@@ -196,7 +197,7 @@ def _drive_held(
 ) -> tuple[str, str | None]:
     try:
         corner.declare(cell)
-        reason = blocked_by(cell, corner.store)
+        reason = missing_start(cell.recipe.start_from, corner.store)
         if reason is not None:
             return "waiting", reason
         corner.set_state("running", spent=0.0)

@@ -1,0 +1,60 @@
+"""The weights that a sweep starts from: are they there, and are they the same for all its cells?
+
+A recipe's key holds their name alone, since a name can be hashed on a laptop and gigabytes cannot.
+"""
+
+from importlib import resources
+
+import fsspec
+
+from radsweep.errors import SpecError
+from radsweep.specs import CELL_START, PACKAGE_START, RANDOM_START, Recipe, Sweep
+from radsweep.store import Store
+from radsweep.store.record import CellStore
+
+
+def missing_start(start_from: str, store: Store) -> str | None:
+    """Why a cell cannot start from here, as seen from this machine; None where it can.
+
+    Args:
+        start_from: of a recipe.
+        store: holds the cells that others start from.
+    """
+    if start_from == RANDOM_START:
+        return None
+    if start_from.startswith(CELL_START):
+        name = start_from.removeprefix(CELL_START)
+        is_done = CellStore(store, name).is_done
+        why = f"starts from cell {name}, which is not done; run its sweep first"
+        return None if is_done else why
+    if start_from.startswith(PACKAGE_START):
+        package, _, inside = start_from.removeprefix(PACKAGE_START).partition("/")
+        try:
+            is_there = resources.files(package).joinpath(inside).is_dir()
+        except ModuleNotFoundError:
+            is_there = False
+    else:
+        fs, path = fsspec.core.url_to_fs(start_from)
+        is_there = fs.exists(path)
+    return None if is_there else f"starts from {start_from}, which is not there; correct start_from"
+
+
+def require_one_start(sweep: Sweep, store: Store) -> None:
+    """Refuse cells of one recipe that started from different weights under one name.
+
+    Raises SpecError: a curve through them would compare two things.
+    """
+    first: dict[tuple[Recipe, int], tuple[str, str]] = {}
+    for cell in sweep.cells():
+        corner = CellStore(store, cell.name)
+        start_from = cell.recipe.start_from
+        if start_from == RANDOM_START or not corner.is_done:
+            continue
+        digest = corner.record().start_digest
+        name, expected = first.setdefault((cell.recipe, cell.seed), (cell.name, digest))
+        if digest != expected:
+            raise SpecError(
+                f"cells {name} and {cell.name} started from different weights, and both call them "
+                f"{start_from}: they were replaced in between. Give the new weights a name of "
+                "their own, or delete the cells that started from the old ones"
+            )

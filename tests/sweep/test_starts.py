@@ -1,0 +1,86 @@
+"""Starting weights: missing ones are seen before a cell runs, replaced ones before a curve is."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from radsweep.errors import SpecError
+from radsweep.specs import Budget, Cell, Recipe, Sweep
+from radsweep.store import Store
+from radsweep.store.record import CellStore, Record
+from radsweep.sweep.starts import missing_start, require_one_start
+
+RECIPE = Recipe(
+    paradigm="dinov2",
+    encoder="vit_tiny_patch16_224",
+    image_size=32,
+    learning_rate=1e-3,
+    start_from="package:radsweep.jobs/weights/dinov2",
+)
+
+
+def sweep(recipe: Recipe, seeds: tuple[int, ...] = (0,)) -> Sweep:
+    return Sweep(
+        name="started",
+        corpus="mayo@1",
+        recipes=(recipe,),
+        images=(10, 20),
+        budget=Budget(steps=10, batch_size=10),
+        seeds=seeds,
+        protocol=None,
+    )
+
+
+def finish(cell: Cell, store: Store, start_digest: str) -> None:
+    corner = CellStore(store, cell.name)
+    corner.declare(cell)
+    corner.finish(
+        Record(
+            cell=cell.name, key=cell.key, images=cell.subset.images, patients=3,
+            subset_digest="d", images_seen=100, steps=10, epochs=1.0, flops_per_image=1.0,
+            flops=100.0, seconds=1.0, gpu_seconds=0.0, workers=1, device="cpu",
+            encoder_digest="e", start_digest=start_digest, final_losses={}, versions={},
+        )
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("start_from", "says"),
+    [
+        ("random", None),
+        ("package:radsweep.jobs/weights/dinov2", None),
+        ("package:radsweep.jobs/weights/nothing", "which is not there; correct start_from"),
+        ("package:no.such.package/weights", "which is not there; correct start_from"),
+        ("/no/such/folder", "which is not there; correct start_from"),
+        ("cell:dinov2-0-s0-0123456789", "which is not done; run its sweep first"),
+    ],
+)
+def test_a_start_that_is_not_there_is_named_with_its_remedy(
+    tmp_path: Path, start_from: str, says: str | None
+) -> None:
+    said = missing_start(start_from, Store(str(tmp_path)))
+    assert said is None if says is None else said is not None and says in said
+
+
+def test_a_folder_that_is_there_is_a_start(tmp_path: Path) -> None:
+    assert missing_start(str(tmp_path), Store(str(tmp_path))) is None
+
+
+def test_weights_replaced_under_their_name_are_refused_with_both_cells(tmp_path: Path) -> None:
+    store, wanted = Store(str(tmp_path)), sweep(RECIPE)
+    baseline, small, large = wanted.cells()
+    finish(baseline, store, "old")
+    finish(small, store, "old")
+    require_one_start(wanted, store)
+    finish(large, store, "new")
+    with pytest.raises(SpecError, match=f"cells {baseline.name} and {large.name} started from"):
+        require_one_start(wanted, store)
+
+
+def test_random_starts_may_differ(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    wanted = sweep(dataclasses.replace(RECIPE, start_from="random"))
+    for number, cell in enumerate(wanted.cells()):
+        finish(cell, store, str(number))
+    require_one_start(wanted, store)
