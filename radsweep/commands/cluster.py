@@ -1,0 +1,55 @@
+"""Commands that hand a sweep to a cluster."""
+
+from typing import Annotated
+
+import typer
+
+from radsweep.commands.shared import (
+    StoreOption,
+    SweepArgument,
+    console,
+    open_store,
+)
+from radsweep.errors import SpecError
+
+
+def submit(
+    sweep: SweepArgument,
+    address: Annotated[
+        str, typer.Option(help="Of the cluster's dashboard", envvar="RAY_ADDRESS")
+    ] = "http://127.0.0.1:8265",
+    store: StoreOption = "",
+    follow: Annotated[
+        bool, typer.Option(help="Follow the log; Ctrl-C leaves the job running")
+    ] = True,
+    run_arguments: Annotated[
+        list[str] | None, typer.Argument(help="After --: options of `radsweep run`")
+    ] = None,
+) -> None:
+    """Hand the sweep to a cluster as a Ray job: it survives a closed laptop."""
+    from radsweep.sweep import submit as jobs
+    from radsweep.sweep.load import load_sweep
+
+    root = open_store(store)
+    made = jobs.submit(load_sweep(sweep), sweep, root.url, address, tuple(run_arguments or ()))
+    job = made.job
+    if made.before is not None:
+        console.print(
+            f"this sweep's job before ended: {made.before}; only what is missing is done now",
+            highlight=False,
+            soft_wrap=True,
+        )
+    console.print(
+        f"{'submitted' if made.is_new else 'already running'}: {job} at {address}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    # The log is passed on as it is: neither its brackets nor its line ends mean anything here.
+    if follow and not jobs.follow(
+        address,
+        job,
+        lambda lines: console.print(
+            lines, end="", highlight=False, markup=False, emoji=False, soft_wrap=True
+        ),
+    ):
+        raise SpecError(f"job {job} did not succeed; its log is above")

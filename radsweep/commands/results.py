@@ -1,0 +1,107 @@
+"""Commands that show what a sweep found, and hand it on."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from radsweep.commands.shared import (
+    JsonOption,
+    StoreOption,
+    SweepArgument,
+    console,
+    open_store,
+    say_json,
+)
+from radsweep.errors import SpecError
+
+
+def scores(
+    sweep: SweepArgument,
+    store: StoreOption = "",
+    to: Annotated[
+        Path | None, typer.Option(help="Write all rows to a .csv or .parquet file")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The score table: headline rows as text, all rows as CSV, Parquet or JSON."""
+    from radsweep.sweep.load import load_sweep
+    from radsweep.sweep.results import read_scores
+    from radsweep.sweep.show import scores_table
+
+    table = read_scores(load_sweep(sweep), open_store(store))
+    if to is not None and to.suffix == ".parquet":
+        table.write_parquet(to)
+    elif to is not None and to.suffix == ".csv":
+        table.drop("draws").write_csv(to)
+    elif to is not None:
+        raise SpecError(f"{to} is neither .csv nor .parquet")
+    if as_json:
+        say_json(table.drop("draws").to_dicts())
+    else:
+        console.print(scores_table(table))
+
+
+def laws(
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="CSV or Parquet, ours or not")],
+    x: Annotated[str, typer.Option(help="Column of sizes")] = "images",
+    y: Annotated[str, typer.Option(help="Column of scores or losses")] = "value",
+    by: Annotated[
+        list[str] | None, typer.Option(help="Columns whose values make a curve each")
+    ] = None,
+    lower_is_better: Annotated[bool, typer.Option(help="Y is a loss or an error")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit scaling laws to any table."""
+    import polars as pl
+
+    from radsweep.laws.table import fit_table
+    from radsweep.sweep.show import laws_table
+
+    if table.suffix not in (".csv", ".parquet") or not table.is_file():
+        raise SpecError(f"{table} is not a .csv or .parquet file that exists")
+    frame = pl.read_parquet(table) if table.suffix == ".parquet" else pl.read_csv(table)
+    fits = fit_table(frame, x, y, by or [], lower_is_better=lower_is_better)
+    if as_json:
+        say_json(fits.to_dicts())
+        return
+    console.print(laws_table(fits, x, y, by or []))
+
+
+def dash(
+    sweep: SweepArgument,
+    store: StoreOption = "",
+    export: Annotated[
+        Path | None, typer.Option(help="Write one self-contained HTML file and stop")
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Other than localhost shows the scores to your network")
+    ] = "127.0.0.1",
+    port: int = 8050,
+) -> None:
+    """The live dashboard on localhost, or one self-contained HTML file."""
+    from radsweep.dashboards.app import build_app
+    from radsweep.dashboards.page import export_html
+    from radsweep.sweep.dash import load_tables
+    from radsweep.sweep.load import load_sweep
+
+    loaded, root = load_sweep(sweep), open_store(store)
+    if export is not None:
+        export_html(load_tables(loaded, root), export)
+        console.print(f"wrote {export}")
+        return
+    console.print(f"dashboard of {loaded.name}: http://{host}:{port}  (Ctrl-C stops it)")
+    build_app(lambda: load_tables(loaded, root)).run(host=host, port=port, debug=False)
+
+
+def export(
+    cell: Annotated[str, typer.Argument(help="Name of a finished cell")],
+    out: Annotated[Path, typer.Argument(help="Folder to write")],
+    to: Annotated[str, typer.Option(help="radsweep, timm, hf, dinov2 or mi2")] = "timm",
+    store: StoreOption = "",
+) -> None:
+    """A finished encoder in a form that others load."""
+    from radsweep.sweep.export import export_cell
+
+    export_cell(open_store(store), cell, to, out)
+    console.print(f"wrote {cell} as {to} to {out}")

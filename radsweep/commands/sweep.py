@@ -1,0 +1,152 @@
+"""Commands that plan, run and watch a sweep."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from radsweep.commands.shared import (
+    JsonOption,
+    StoreOption,
+    SweepArgument,
+    console,
+    open_store,
+    say_json,
+)
+from radsweep.specs import Recipe
+
+
+def plan(
+    sweep: SweepArgument,
+    store: StoreOption = "",
+    machine: Annotated[str, typer.Option(help="A machine of the price table")] = "aws-g6e-1xL40S",
+    prices: Annotated[Path | None, typer.Option(help="Your own price table (TOML)")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The grid before a cent is spent: done, missing; steps, FLOPs, device-hours, cost, storage."""
+    from radsweep.sweep.load import load_sweep
+    from radsweep.sweep.plan import Cost, kept_cost, make_plan, read_machine
+    from radsweep.sweep.show import plan_table
+
+    root = open_store(store)
+
+    def cost_of(recipe: Recipe) -> Cost:
+        kept = kept_cost(recipe, root)
+        if kept is not None:
+            return kept
+        # Only a recipe that this store has never seen needs the GPU stack.
+        from radsweep.sweep.cost import counted_cost
+
+        if not as_json:
+            console.print(
+                f"counting the FLOPs of {recipe.paradigm} ({recipe.encoder}), once ...", style="dim"
+            )
+        return counted_cost(recipe, root)
+
+    made = make_plan(load_sweep(sweep), root, read_machine(machine, prices), cost_of)
+    if as_json:
+        say_json(asdict(made))
+        return
+    console.print(plan_table(made))
+    console.print(
+        f"on {made.machine.name}: {made.machine.tflops:g} TFLOP/s per device at "
+        f"{made.machine.utilisation:.0%}, {made.machine.usd_per_hour:g} USD/h for "
+        f"{made.machine.devices}. FLOPs: 2 per multiply-add, "
+        "forward and backward, teacher included, evaluation not.",
+        style="dim",
+    )
+    for warning in made.warnings:
+        console.print(warning, style="yellow", highlight=False)
+    for cell in made.cells:
+        if cell.reason:
+            console.print(f"{cell.cell}: {cell.reason}", style="yellow")
+
+
+def run(
+    sweep: SweepArgument,
+    store: StoreOption = "",
+    only: Annotated[str, typer.Option(help="Glob over cell names, such as 'unicl-30k*'")] = "*",
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster (auto, ray://...); none starts one here")
+    ] = None,
+    at_once: Annotated[int, typer.Option(min=1, help="Cells side by side")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Training processes per cell")] = 1,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs per training process")] = 0,
+    cpus: Annotated[float, typer.Option(help="CPUs per training process")] = 1,
+    stream_cpus: Annotated[float, typer.Option(help="CPUs for the stream of each process")] = 1,
+    checkpoint_steps: Annotated[int, typer.Option(min=1, help="Steps between checkpoints")] = 200,
+) -> None:
+    """What is missing: pretraining, then scores, laws, dashboard; on a laptop or on a cluster."""
+    from radsweep.pretrain.worker import Workers
+    from radsweep.sweep.load import load_sweep
+    from radsweep.sweep.plan import check, warnings
+    from radsweep.sweep.run import RunOptions
+    from radsweep.sweep.run import run as drive
+    from radsweep.sweep.show import terminal_observer
+
+    root = open_store(store)
+    loaded = load_sweep(sweep)
+    for warning in warnings(loaded, check(loaded, root)):
+        console.print(warning, style="yellow", highlight=False)
+    placed = Workers(
+        count=workers,
+        gpus=gpus,
+        cpus=cpus,
+        stream_cpus=stream_cpus,
+        checkpoint_steps=checkpoint_steps,
+    )
+    options = RunOptions(
+        address=address,
+        only=only,
+        at_once=at_once,
+        workers_for=lambda cell: placed,
+        trial_gpus=gpus,
+    )
+    with terminal_observer(root, console) as observer:
+        outcome = drive(loaded, root, options, observer)
+    console.print(
+        f"{len(outcome.trained)} cells trained, {outcome.scores:,} score rows, "
+        f"{len(outcome.failures)} failures"
+    )
+    for name, reason in outcome.failures:
+        console.print(
+            f"[red]failed[/red] {name}: {escape(reason)}", highlight=False, soft_wrap=True
+        )
+    if not outcome.is_complete:
+        raise typer.Exit(1)
+
+
+def status(sweep: SweepArgument, store: StoreOption = "", as_json: JsonOption = False) -> None:
+    """Each cell: waiting, running (progress, ETA), done, failed (why)."""
+    from radsweep.sweep.load import load_sweep
+    from radsweep.sweep.results import read_cells
+    from radsweep.sweep.show import status_table
+
+    loaded = load_sweep(sweep)
+    cells = read_cells(loaded, open_store(store))
+    if as_json:
+        say_json(cells.to_dicts())
+    else:
+        console.print(status_table(loaded.name, cells))
+
+
+def demo(
+    directory: Annotated[
+        Path, typer.Argument(help="Where everything goes; a second call goes on there")
+    ] = Path("radsweep-demo"),
+    seed: Annotated[
+        int, typer.Option(help="Another seed: other patients, orders and initial weights")
+    ] = 0,
+    miniature: Annotated[
+        bool, typer.Option(help="A few minutes' smoke test: too small to learn from")
+    ] = False,
+    open_browser: Annotated[bool, typer.Option(help="Open the dashboard at the end")] = False,
+) -> None:
+    """The whole study on a synthetic hospital, on CPU: phantom, ingest, run, dashboard, answers."""
+    from radsweep.sweep.demo import run_demo
+
+    page = run_demo(directory, seed, console, miniature=miniature)
+    if open_browser:
+        typer.launch(page.as_uri())
