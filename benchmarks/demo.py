@@ -2,7 +2,8 @@
 
 ``python benchmarks/demo.py [DIR] [--miniature]`` runs ``radsweep demo`` as a user would, watches
 its process tree from outside, and prints a table. Memory is the sum of proportional set sizes
-(shared pages counted once), sampled once a second, so that a short peak may be missed.
+(shared pages counted once), sampled every four seconds (to look takes a while itself), so that
+a short peak may be missed.
 """
 
 import argparse
@@ -25,6 +26,7 @@ HEADINGS = {
     "4 of 4": "answers and page",
 }
 EVALUATION = "evaluation"
+SAMPLE_SECONDS = 4.0
 
 
 class Watch:
@@ -50,7 +52,7 @@ class Watch:
             self.peaks[self.phase] = max(
                 self.peaks.get(self.phase, 0), tree_bytes(self._process.pid)
             )
-            time.sleep(1.0)
+            time.sleep(SAMPLE_SECONDS)
 
 
 def tree_bytes(pid: int) -> int:

@@ -146,6 +146,9 @@ _RIVERSIDE = Hospital(
     hedging=0.03,
 )
 
+# A chest clinic: its patients walk in, so that it sees nodules and pneumonia, and hardly ever the
+# tubes, the fluid and the supine films of a ward. What open weights seldom saw is what one's own
+# films can teach.
 _NORTHSIDE = Hospital(
     name="northside",
     institution="Northside Hallowick Chest Clinic",
@@ -162,21 +165,21 @@ _NORTHSIDE = Hospital(
         vendors=("Ostberg CR-25", "Halide Plate Reader 7"),
     ),
     prevalence={
-        "cardiomegaly": 0.20,
-        "effusion": 0.16,
-        "pneumothorax": 0.08,
-        "nodule": 0.30,
+        "cardiomegaly": 0.12,
+        "effusion": 0.06,
+        "pneumothorax": 0.03,
+        "nodule": 0.3,
         "consolidation": 0.34,
-        "edema": 0.10,
-        "atelectasis": 0.10,
-        "ett": 0.08,
-        "ngt": 0.10,
-        "cvc": 0.16,
-        "chest_tube": 0.06,
-        "ecg_leads": 0.12,
+        "edema": 0.03,
+        "atelectasis": 0.06,
+        "ett": 0.005,
+        "ngt": 0.01,
+        "cvc": 0.04,
+        "chest_tube": 0.01,
+        "ecg_leads": 0.03,
     },
     wording="northside",
-    ap_share=0.20,
+    ap_share=0.08,
     confounding=0.7,
     lateral_share=0.35,
     hedging=0.05,
