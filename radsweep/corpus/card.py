@@ -7,6 +7,7 @@ import polars as pl
 
 from radsweep import __version__
 from radsweep.corpus.chunk import Job
+from radsweep.corpus.policies import policy_facts
 from radsweep.corpus.split import SPLITS
 
 OTHER_PATIENT = "pixels of another patient"
@@ -24,10 +25,18 @@ def make_card(
     manifest: pl.DataFrame,
     quarantine: pl.DataFrame,
     tables_found: pl.Series,
-    manifest_digest: str,
-    spec_digest: str,
+    facts: dict[str, Any],
 ) -> dict[str, Any]:
-    """The value of ``card.json``: no identifier, no path, no date but that of the ingest."""
+    """The value of ``card.json``: no identifier, no path, no date but that of the ingest.
+
+    Args:
+        job: what was ingested, and how.
+        manifest: of the finished corpus.
+        quarantine: all that is not in it.
+        tables_found: numbers of the tables that know each image.
+        facts: written as they are: digests and ``label_provenance`` (label column -> what it was
+            made by; a column that is absent from it came from the hospital's own tables).
+    """
     found = tables_found.explode().drop_nulls()
     tables = [
         {
@@ -50,14 +59,14 @@ def make_card(
         "views": _value_counts(manifest, "view"),
         "quarantined": _value_counts(quarantine, "reason"),
         "same_pixels_in_different_patients": other_patient,
-        "policy": {"name": job.policy.name, "version": job.policy.version, "size": job.policy.size},
+        "policy": policy_facts(job.policy),
         "label_columns": list(job.tables.labels),
         "mask_classes": list(job.tables.mask_classes),
         "labels": _label_counts(manifest, job.tables.labels),
         "tables": tables,
         "bytes": int(manifest["length"].sum()) + int(manifest["mask_length"].sum()),
-        "manifest_digest": manifest_digest,
-        "spec_digest": spec_digest,
+        "shared_images": _value_counts(manifest.filter(pl.col("corpus") != job.corpus), "corpus"),
+        **facts,
         "warnings": _warnings(tables, manifest.height, other_patient),
     }
 

@@ -12,7 +12,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from radsweep.corpus.dicom import be_silent, read_image
+from radsweep import keys
+from radsweep.corpus.contained import Containment, decoder_of
+from radsweep.corpus.earlier import PLACE, Earlier, read_facts
 from radsweep.corpus.header import capped_age, sex_of, view_from_text
 from radsweep.corpus.identity import PatientKey
 from radsweep.corpus.manifest import SCHEMA, corpus_file, shard_file
@@ -22,6 +24,7 @@ from radsweep.corpus.reports import scrub, sections
 from radsweep.corpus.split import split_of
 from radsweep.corpus.tables import FileKeys, Tables, label_value
 from radsweep.corpus.xray import Identity, Limits, Quarantined, RefusedError, Xray
+from radsweep.errors import RadsweepError
 from radsweep.store import Store
 
 QUARANTINE_SCHEMA: dict[str, pl.DataType] = {
@@ -55,6 +58,20 @@ class Job:
     fractions: tuple[float, ...]
     split_seed: int
     patient_key: PatientKey
+    containment: Containment
+    earlier: Earlier | None = field(repr=False)
+    """The version that is extended."""
+    strict: bool
+    """Whether a chunk ends, unfinished, at its first refusal."""
+
+    def file_key(self, file: dict[str, Any]) -> str:
+        """Keyed hash of a file's path in its source."""
+        return self.patient_key.pseudonym("file", file["path_in_source"])
+
+    def stamp(self, file: dict[str, Any]) -> str | None:
+        """Keyed hash of what the storage lists of a file's content; None if it lists nothing."""
+        stamp = file["stamp"]
+        return None if stamp is None else self.patient_key.pseudonym("stamp", stamp)
 
     @property
     def row_schema(self) -> dict[str, pl.DataType]:
@@ -98,17 +115,21 @@ class _Shard:
 def ingest_chunk(job: Job, number: int) -> ChunkResult:
     """Read, decode, de-identify and store one chunk, or take what an earlier run stored.
 
-    The shard is written first and the rows last, so that rows in the store mean a whole shard. No
-    file makes it fail: what cannot be used is a row of the quarantine.
+    The marker is written last, so that it means a whole shard and whole tables, of just these
+    files. No file makes it fail: what cannot be used is a row of the quarantine.
     """
-    rows_file = corpus_file(job.corpus, f"chunks/{number:05d}.rows.parquet")
-    quarantine_file = corpus_file(job.corpus, f"chunks/{number:05d}.quarantine.parquet")
+    place = corpus_file(job.corpus, f"chunks/{number:05d}")
     first = number * job.chunk_files
     files = job.files.slice(first, job.chunk_files).to_pylist()
-    if job.store.exists(rows_file):
-        rows, quarantine = job.store.read_table(rows_file), job.store.read_table(quarantine_file)
-        return ChunkResult(files=len(files), rows=rows, quarantine=quarantine)
-    be_silent()
+    listing = _listing_digest(job, files)
+    if job.store.exists(f"{place}.json"):
+        if job.store.read_json(f"{place}.json") == {"listing": listing}:
+            return ChunkResult(
+                files=len(files),
+                rows=job.store.read_table(f"{place}.rows.parquet"),
+                quarantine=job.store.read_table(f"{place}.quarantine.parquet"),
+            )
+        job.store.delete(f"{place}.json")
     shard = _Shard(number=number)
     kept: list[dict[str, Any]] = []
     refused: list[dict[str, Any]] = []
@@ -119,56 +140,106 @@ def ingest_chunk(job: Job, number: int) -> ChunkResult:
             continue
         except RefusedError as refusal:
             reason = refusal.quarantined
+        except RadsweepError:
+            # No file's fault: the decoder cannot be started.
+            raise
         except Exception as fault:
             # Only its class: a message may quote the file.
             reason = Quarantined(reason="fault", detail=type(fault).__name__)
         del shard.data[size:]
         refused.append(
             {
-                "file_key": job.patient_key.pseudonym("file", file["path_in_source"]),
+                "file_key": job.file_key(file),
                 "source": file["source"],
                 "file_index": file_index,
                 "reason": reason.reason,
                 "detail": reason.detail,
             }
         )
+        if job.strict:
+            break
     result = ChunkResult(
         files=len(files),
         rows=pl.DataFrame(kept, schema=job.row_schema),
         quarantine=pl.DataFrame(refused, schema=QUARANTINE_SCHEMA),
     )
-    job.store.write_bytes(shard_file(job.corpus, number), bytes(shard.data))
-    job.store.write_table(quarantine_file, result.quarantine)
-    job.store.write_table(rows_file, result.rows)
+    if not (job.strict and refused):
+        job.store.write_bytes(shard_file(job.corpus, number), bytes(shard.data))
+        job.store.write_table(f"{place}.quarantine.parquet", result.quarantine)
+        job.store.write_table(f"{place}.rows.parquet", result.rows)
+        job.store.write_json(f"{place}.json", {"listing": listing})
     return result
+
+
+def _listing_digest(job: Job, files: list[dict[str, Any]]) -> str:
+    """Which files, as they were listed: a chunk of other or changed files is another chunk."""
+    listed = [[file["source"], job.file_key(file), job.stamp(file)] for file in files]
+    return job.patient_key.pseudonym("listing", keys.canonical_json(listed))
 
 
 def _row(job: Job, shard: _Shard, file: dict[str, Any]) -> dict[str, Any]:
     """The manifest row of one file, its pixels added to the shard. Raises RefusedError."""
+    if job.earlier is not None:
+        known = job.earlier.find(job.file_key(file), job.stamp(file))
+        shared = None if known is None else _shared_row(job, file, known)
+        if shared is not None:
+            return shared
     data = _read(job, file)
-    xray = read_image(data, job.limits)
-    if isinstance(xray, Quarantined):
-        raise RefusedError(xray.reason, xray.detail)
-    keys = FileKeys(
+    picture, xray = decoder_of(job.limits, job.policy, job.containment).decode(data)
+    known, tables_found = job.tables.find(_keys_of(file, xray))
+    masks = _masks(job, known["masks"], xray) if "masks" in known else None
+    image = job.patient_key.pseudonym(
+        "image", xray.identity.image or zlib.crc32(data).to_bytes(4, "big").hex() + xray.digest
+    )
+    # Whose it is comes first, since it may be refused.
+    return {
+        **_who(job, known, xray, image),
+        **_facts(job, known, xray),
+        "pixels_digest": job.patient_key.pseudonym("pixels", xray.digest),
+        "corpus": job.corpus,
+        "shard": shard.number,
+        **shard.add(picture),
+        **({} if masks is None else shard.add(masks, "mask_")),
+        **{name: label_value(known.get(name)) for name in job.tables.labels},
+        "tables_found": list(tables_found),
+    }
+
+
+def _shared_row(job: Job, file: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any] | None:
+    """The row of an unchanged file, whose picture an earlier version stores.
+
+    None where the tables now name masks for it. Raises RefusedError, at once where the earlier
+    version refused the file for what it is.
+    """
+    if earlier["reason"] is not None:
+        raise RefusedError(earlier["reason"], earlier["detail"])
+    fs, _ = fsspec.core.url_to_fs(job.sources[file["source"]])
+    try:
+        with fs.open(file["path"], "rb") as opened:
+            xray = read_facts(opened, earlier["pixels_digest"])
+    except OSError as fault:
+        raise RefusedError("unreadable", type(fault).__name__) from None
+    known, tables_found = job.tables.find(_keys_of(file, xray))
+    if "masks" in known:
+        return None
+    return {
+        **_who(job, known, xray, earlier["image_id"]),
+        **_facts(job, known, xray),
+        "pixels_digest": earlier["pixels_digest"],
+        **{name: earlier[name] for name in PLACE},
+        **{name: label_value(known.get(name)) for name in job.tables.labels},
+        "tables_found": list(tables_found),
+    }
+
+
+def _keys_of(file: dict[str, Any], xray: Xray) -> FileKeys:
+    return FileKeys(
         path=file["path"],
         path_in_source=file["path_in_source"],
         sop_instance_uid=xray.identity.image,
         accession_number=xray.identity.accession,
         patient_id=xray.identity.patient,
     )
-    known, tables_found = job.tables.find(keys)
-    masks = _masks(job, known["masks"], xray) if "masks" in known else None
-    # Pictures first, since either may be refused.
-    return {
-        **_who(job, known, xray, data),
-        **_facts(job, known, xray),
-        "corpus": job.corpus,
-        "shard": shard.number,
-        **shard.add(job.policy.apply(xray)),
-        **({} if masks is None else shard.add(masks, "mask_")),
-        **{name: label_value(known.get(name)) for name in job.tables.labels},
-        "tables_found": list(tables_found),
-    }
 
 
 def _read(job: Job, file: dict[str, Any]) -> bytes:
@@ -182,15 +253,12 @@ def _read(job: Job, file: dict[str, Any]) -> bytes:
     return data
 
 
-def _who(job: Job, known: dict[str, Any], xray: Xray, data: bytes) -> dict[str, Any]:
-    """Pseudonyms, and the split that follows from the patient's."""
+def _who(job: Job, known: dict[str, Any], xray: Xray, image: str) -> dict[str, Any]:
+    """Pseudonyms (``image`` is one already), and the split that follows from the patient's."""
     identity, key = xray.identity, job.patient_key
     patient = known.get("patient_id") or identity.patient
     if patient is None:
         raise RefusedError("no_patient")
-    image = key.pseudonym(
-        "image", identity.image or zlib.crc32(data).to_bytes(4, "big").hex() + xray.digest
-    )
     exam = (
         known.get("exam_id") or identity.exam or known.get("accession_number") or identity.accession
     )
@@ -201,7 +269,6 @@ def _who(job: Job, known: dict[str, Any], xray: Xray, data: bytes) -> dict[str, 
         # Exam numbers may repeat between patients; an image of no known exam is one of its own.
         "exam_id": key.pseudonym("exam", f"{patient}\0{exam}" if exam else image),
         "split": split_of(patient_id, job.fractions, job.split_seed),
-        "pixels_digest": key.pseudonym("pixels", xray.digest),
     }
 
 

@@ -165,6 +165,7 @@ def _stored(attributes: Attributes, syntax: UID) -> NDArray[Any]:
         raise RefusedError("bad_header", "PixelData is longer than stated")
     kind = "i" if attributes.get("PixelRepresentation") == 1 else "u"
     pixels = np.frombuffer(data, f"{'<' if syntax.is_little_endian else '>'}{kind}{size}", count)
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     if samples == 1:
         return pixels.reshape(rows, columns)
     if attributes.get("PlanarConfiguration") == 1:
@@ -189,13 +190,16 @@ def _present(attributes: Attributes, stored: NDArray[Any]) -> Xray:
         stored = grey_of(stored)
     stored = _stored_bits(stored, attributes)
     digest = hashlib.blake2b(f"{stored.shape}".encode(), digest_size=16)
-    digest.update(stored.astype("<i4" if stored.dtype.kind == "i" else "<u2").tobytes())
+    words = stored.astype("<i4" if stored.dtype.kind == "i" else "<u2", order="C", copy=False)
+    digest.update(words.data)
     padding = _padding(stored, attributes)
     values = voi.rescale(stored, attributes)
     shown = voi.shown(values, attributes)
     if attributes["PhotometricInterpretation"] == "MONOCHROME1":
-        values = np.subtract(values.max() + values.min(), values)
-        shown = None if shown is None else np.subtract(np.float32(1), shown)
+        # Rescaling keeps or turns the order: its extremes are those of the stored values.
+        ends = voi.rescale(np.array([stored.max(), stored.min()]), attributes)
+        np.subtract(ends[0] + ends[1], values, out=values)
+        shown = None if shown is None else np.subtract(np.float32(1), shown, out=shown)
     if padding is not None and shown is not None:
         shown[padding] = 0
     check_content(values if padding is None else values[~padding.all(axis=1)])
@@ -222,7 +226,10 @@ def _stored_bits(pixels: NDArray[Any], attributes: Attributes) -> NDArray[Any]:
     high = attributes.get("HighBit")
     shift = max(0, int(high) + 1 - stored) if isinstance(high, int) and high < allocated else 0
     if pixels.dtype.kind == "u":
-        return (pixels >> shift) & ((1 << stored) - 1) if pixels.size else pixels
+        mask = (1 << stored) - 1
+        if shift == 0:
+            return pixels if int(pixels.max()) <= mask else pixels & mask
+        return (pixels >> shift) & mask
     # Shift the sign bit of the stored field to the top and back, so that it extends.
     top = pixels.dtype.itemsize * 8 - stored
     return (pixels >> shift << top) >> top

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from ray.data import DataContext, ExecutionOptions
 
 from radsweep.corpus.chunk import ChunkResult
+from radsweep.corpus.contained import Containment
 from radsweep.corpus.identity import PatientKey
-from radsweep.corpus.ingest import IngestSpec, ingest
+from radsweep.corpus.ingest import DEFAULT_CONTAINMENT, IngestSpec, ingest
 from radsweep.store import Store
 
 RETRIES_WARNING = "`ray_remote_args` is deprecated"
@@ -30,6 +31,8 @@ def ingest_with_ray(
     *,
     cpus_per_task: float = 1.0,
     progress: Callable[[int, int], None] | None = None,
+    containment: Containment = DEFAULT_CONTAINMENT,
+    strict: bool = False,
 ) -> dict[str, Any]:
     """``ingest`` on the connected cluster: the same corpus, byte for byte, as without it.
 
@@ -39,6 +42,8 @@ def ingest_with_ray(
         patient_key: travels to the tasks in memory.
         cpus_per_task: how much of a CPU one chunk holds.
         progress: is given (files done, files in all) after each chunk.
+        containment: how far one file may go.
+        strict: stop at the first file that is refused, rather than quarantine it.
 
     Raises SpecError as ``ingest`` does.
     """
@@ -48,7 +53,15 @@ def ingest_with_ray(
     ) -> Iterable[ChunkResult]:
         return _map(function, chunks, cpus_per_task)
 
-    return ingest(spec, store, patient_key, map_chunks=map_chunks, progress=progress)
+    return ingest(
+        spec,
+        store,
+        patient_key,
+        map_chunks=map_chunks,
+        progress=progress,
+        containment=containment,
+        strict=strict,
+    )
 
 
 def _map(
@@ -71,9 +84,10 @@ def _map(
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     with DataContext.current(context), warnings.catch_warnings():
-        # Two retries: a file that kills its process must not kill processes for ever, which is Ray
-        # Data's default (max_retries=-1). Ray 2.60 deprecates every remote option that
-        # ``map_batches`` does not name, and names none for retries: no user can act on that.
+        # Two retries: what kills this process (no file does, since files are decoded in a child)
+        # must not kill processes for ever, which is Ray Data's default (max_retries=-1). Ray 2.60
+        # deprecates every remote option that ``map_batches`` does not name, and names none for
+        # retries: no user can act on that.
         warnings.filterwarnings("ignore", RETRIES_WARNING, DeprecationWarning)
         data = ray.data.range(len(chunks), override_num_blocks=len(chunks)).map_batches(
             run, batch_size=1, num_cpus=cpus_per_task, max_retries=2

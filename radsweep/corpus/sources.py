@@ -1,7 +1,8 @@
 """Which files an ingest reads, in one fixed order."""
 
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import fsspec
 import pyarrow as pa
@@ -22,21 +23,23 @@ def list_files(sources: Sequence[str], left_out: set[str]) -> pa.Table:
         left_out: paths as their file system knows them, such as those of masks.
 
     Returns:
-        ``source`` (int32, which of the sources), ``path`` (as its file system knows it) and
-        ``path_in_source``, one row per file.
+        ``source`` (int32, which of the sources), ``path`` (as its file system knows it),
+        ``path_in_source`` and ``stamp`` (size and tag or time of change; null where the storage
+        lists none), one row per file.
 
     Raises SpecError, naming a source by its number, where there is no file.
     """
     seen: set[str] = set(left_out)
-    found: list[tuple[int, str, str]] = []
+    found: list[tuple[int, str, str, str | None]] = []
     for number, source in enumerate(sources):
         paths, root = _expand(source)
         before = len(found)
-        for path in sorted(paths):
+        for path, stamp in sorted(paths.items()):
             if path in seen or not _may_be_image(path[len(root) :].lstrip("/")):
                 continue
             seen.add(path)
-            found.append((number, path, posixpath.relpath(path, root) if root else path))
+            inside = posixpath.relpath(path, root) if root else path
+            found.append((number, path, inside, stamp))
         if len(found) == before:
             raise SpecError(
                 f"source {number + 1} of {len(sources)} holds no file to read; check its path, and "
@@ -48,19 +51,34 @@ def list_files(sources: Sequence[str], left_out: set[str]) -> pa.Table:
             "source": pa.array(columns[0], pa.int32()),
             "path": pa.array(columns[1], pa.large_string()),
             "path_in_source": pa.array(columns[2], pa.large_string()),
+            "stamp": pa.array(columns[3], pa.large_string()),
         }
     )
 
 
-def _expand(source: str) -> tuple[list[str], str]:
-    """Paths of a source, and the folder that they are told apart below."""
+def _expand(source: str) -> tuple[dict[str, str | None], str]:
+    """Paths of a source with their stamps, and the folder that they are told apart below."""
     fs, path = fsspec.core.url_to_fs(source)
     if fs.isdir(path):
-        return list(fs.find(path)), path.rstrip("/")
+        return _stamped(fs.find(path, detail=True)), path.rstrip("/")
     if any(mark in path for mark in "*?["):
         fixed = path[: min(path.index(mark) for mark in "*?[" if mark in path)]
-        return [one for one in fs.glob(path) if fs.isfile(one)], posixpath.dirname(fixed)
-    return ([path] if fs.exists(path) else []), posixpath.dirname(path)
+        return _stamped(fs.glob(path, detail=True)), posixpath.dirname(fixed)
+    return _stamped({path: fs.info(path)} if fs.exists(path) else {}), posixpath.dirname(path)
+
+
+TAGS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified")
+"""What file systems call that which changes with a file's content, best first."""
+
+
+def _stamped(listed: Mapping[str, Mapping[str, Any]]) -> dict[str, str | None]:
+    """Path -> stamp, of the files alone."""
+    stamps: dict[str, str | None] = {}
+    for path, info in listed.items():
+        if info["type"] != "directory":
+            tag = next((str(info[name]) for name in TAGS if info.get(name) is not None), None)
+            stamps[path] = None if tag is None else f"{info['size']} {tag}"
+    return stamps
 
 
 def _may_be_image(path: str) -> bool:

@@ -1,7 +1,11 @@
 """Which patients are for pretraining and which for evaluation, before anything else."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
 
 from radsweep.errors import SpecError
 
@@ -30,6 +34,13 @@ def patient_number(patient_id: str, purpose: str, seed: int) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
 
+def patient_numbers(patient_ids: Iterable[str], purpose: str, seed: int) -> NDArray[np.uint64]:
+    """``patient_number`` of many patients, uint64 [n]."""
+    prefix, blake2b = f"{purpose}\0{seed}\0".encode(), hashlib.blake2b
+    digests = [blake2b(prefix + name.encode(), digest_size=8).digest() for name in patient_ids]
+    return np.frombuffer(b"".join(digests), ">u8").astype(np.uint64)
+
+
 def split_of(patient_id: str, fractions: Sequence[float], seed: int) -> str:
     """The split of a patient: independent of every other patient, so that a corpus can grow.
 
@@ -50,3 +61,13 @@ def split_of(patient_id: str, fractions: Sequence[float], seed: int) -> str:
         for name, fraction in zip(reversed(SPLITS), reversed(fractions), strict=True)
         if fraction
     )
+
+
+def splits_of(patient_ids: pl.Series, fractions: Sequence[float], seed: int) -> pl.Series:
+    """``split_of`` of many patients, as categories in the order of SPLITS."""
+    share = patient_numbers(patient_ids, "split", seed).astype(np.float64) / 2**64
+    bounds = np.cumsum(np.asarray(fractions, np.float64))
+    place = np.searchsorted(bounds, share, side="right")
+    last = int(np.flatnonzero(fractions)[-1])
+    names = pl.Series(SPLITS, dtype=pl.Enum(SPLITS))
+    return names.gather(np.where(place < len(SPLITS), place, last)).alias("split")

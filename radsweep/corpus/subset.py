@@ -9,9 +9,12 @@ import polars as pl
 import pyarrow as pa
 
 from radsweep.corpus.manifest import Corpus, index_table
-from radsweep.corpus.split import patient_number
+from radsweep.corpus.split import patient_numbers
 from radsweep.errors import SpecError
 from radsweep.specs import Subset
+
+DIGEST_ROWS = 100_000
+"""Identifiers that are Python strings at a time."""
 
 
 @final
@@ -44,33 +47,81 @@ def select(corpus: Corpus, subset: Subset) -> SubsetIndex:
     """
     if subset.corpus != corpus.name:
         raise SpecError(f"a subset of {subset.corpus} cannot be taken from corpus {corpus.name}")
-    pool = corpus.manifest.filter(pl.col("split") == "pretrain")
+    pool = pretrain_pool(corpus.manifest.lazy())
     if subset.images > pool.height:
         raise SpecError(
             f"subset of {subset.images:,} is larger than corpus {corpus.name} "
             f"({pool.height:,} images for pretraining); lower `images`"
         )
-    counts = pool.group_by("patient_id").len()
-    order = (
-        counts.with_columns(
-            # The identifier itself breaks the ties that 64 bits may have among millions.
-            pl.Series(
-                "turn",
-                [patient_number(p, "subset", subset.seed) for p in counts["patient_id"]],
-                pl.UInt64,
-            )
-        )
-        .sort("turn", "patient_id")
+    order = patient_order(pool["patient_id"], subset.seed)
+    place = first_images(pool, order, subset.images)
+    rows = corpus.manifest[place["row"]]
+    return SubsetIndex(
+        table=index_table(rows),
+        images=rows.height,
+        patients=rows["patient_id"].n_unique(),
+        digest=digest_of(rows["image_id"]),
+    )
+
+
+def pretrain_pool(manifest: pl.LazyFrame) -> pl.DataFrame:
+    """Columns row (of the manifest), patient_id and image_id of what there is to pretrain on."""
+    return (
+        manifest.select("split", "patient_id", "image_id")
+        .with_row_index("row")
+        .filter(pl.col("split") == "pretrain")
+        .drop("split")
+        .collect()
+    )
+
+
+def first_images(pool: pl.DataFrame, order: pl.DataFrame, images: int) -> pl.DataFrame:
+    """A subset of the pool: the whole patients that reach ``images``, in their order.
+
+    Args:
+        pool: of ``pretrain_pool``, with at least so many rows.
+        order: of ``patient_order`` of that pool.
+        images: at least so many.
+
+    Returns:
+        row, image_id and turn (the patient's place in the order), in subset order.
+    """
+    taken = order.lazy().filter(pl.col("before") < images).select("patient_id", "turn")
+    return (
+        pool.lazy()
+        .join(taken, on="patient_id")
+        .select("row", "image_id", "turn")
+        .sort("turn", "image_id")
+        .collect()
+    )
+
+
+def patient_order(patient_ids: pl.Series, seed: int) -> pl.DataFrame:
+    """The fixed order of patients that every subset of this seed is a prefix of.
+
+    Args:
+        patient_ids: one for each image, in any order.
+        seed: another is another order.
+
+    Returns:
+        patient_id, len (images), turn (0, 1, ...) and before (images of all earlier patients).
+    """
+    counts = patient_ids.alias("patient_id").to_frame().group_by("patient_id").len()
+    numbers = patient_numbers(counts["patient_id"], "subset", seed)
+    return (
+        # The identifier itself breaks the ties that 64 bits may have among millions.
+        counts.with_columns(number=pl.Series(numbers, dtype=pl.UInt64))
+        .sort("number", "patient_id")
+        .drop("number")
+        .with_row_index("turn")
         .with_columns(before=pl.col("len").cum_sum() - pl.col("len"))
     )
-    taken = order.filter(pl.col("before") < subset.images)
-    rows = pool.join(taken.select("patient_id", "turn"), on="patient_id").sort(
-        "turn", "patient_id", "image_id"
-    )
-    digest = hashlib.sha256("\n".join(rows["image_id"]).encode()).hexdigest()
-    return SubsetIndex(
-        table=index_table(rows.drop("turn")),
-        images=rows.height,
-        patients=taken.height,
-        digest=digest,
-    )
+
+
+def digest_of(image_ids: pl.Series) -> str:
+    """SHA-256 of the identifiers, one a line, in this order."""
+    digest = hashlib.sha256()
+    for number, block in enumerate(image_ids.to_frame().iter_slices(DIGEST_ROWS)):
+        text = "\n".join(block.to_series())
+        digest.update((f"\n{text}" if number else text).encode())
+    return digest.hexdigest()

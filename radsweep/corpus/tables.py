@@ -143,7 +143,9 @@ class Tables:
         }
 
 
-def load_tables(places: Sequence[str]) -> Tables:
+def load_tables(
+    places: Sequence[str], frames: Sequence[pl.DataFrame] = (), folder: str = ""
+) -> Tables:
     """Read CSV, Parquet or JSON-lines tables, each once.
 
     Args:
@@ -151,10 +153,16 @@ def load_tables(places: Sequence[str]) -> Tables:
         ``tube_*``
             (1, 0, -1, blank) and ``mask_*`` (path of a PNG relative to the table; blank is known
             absent).
+        frames: tables that are in memory already, with the same columns; numbered after the others.
+        folder: which paths in ``frames`` are relative to, as its file system knows it.
 
     Raises SpecError, naming a table by its number, for a table that cannot be read or joined.
     """
     tables = [_load(place, number) for number, place in enumerate(dict.fromkeys(places), 1)]
+    tables += [
+        _table(_as_text(frame), folder, number)
+        for number, frame in enumerate(frames, len(tables) + 1)
+    ]
     tables.sort(key=lambda table: KEYS.index(table.key))
     columns = list(dict.fromkeys(c for table in tables for c in table.rows.column_names))
     masks = tuple(c.removeprefix(MASK_PREFIX) for c in columns if c.startswith(MASK_PREFIX))
@@ -171,7 +179,10 @@ def _load(place: str, number: int) -> Table:
     fs, path = fsspec.core.url_to_fs(place)
     if not fs.exists(path):
         raise SpecError(f"table {number} is not there; check its path")
-    frame = _frame(fs.cat_file(path), path, number)
+    return _table(_frame(fs.cat_file(path), path, number), posixpath.dirname(path), number)
+
+
+def _table(frame: pl.DataFrame, folder: str, number: int) -> Table:
     key = next((column for column in KEYS if column in frame.columns), None)
     if key is None:
         raise SpecError(f"table {number} has no key column; give it one of {', '.join(KEYS)}")
@@ -192,7 +203,7 @@ def _load(place: str, number: int) -> Table:
     hashes = np.array([_hash(value) for value in frame[key]], np.uint64)
     order = np.argsort(hashes, kind="stable")
     rows = frame.select(kept)[order].to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
-    return Table(key=key, folder=posixpath.dirname(path), hashes=hashes[order], rows=rows)
+    return Table(key=key, folder=folder, hashes=hashes[order], rows=rows)
 
 
 def _frame(data: bytes, path: str, number: int) -> pl.DataFrame:
@@ -210,7 +221,10 @@ def _frame(data: bytes, path: str, number: int) -> pl.DataFrame:
         raise SpecError(
             f"table {number} cannot be read ({type(fault).__name__}); check its format"
         ) from None
-    frame = frame.rename({column: column.strip().lower() for column in frame.columns})
+    return _as_text(frame.rename({column: column.strip().lower() for column in frame.columns}))
+
+
+def _as_text(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(pl.all().cast(pl.String).str.strip_chars().replace({"": None}))
 
 

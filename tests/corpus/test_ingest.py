@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from radsweep.corpus.chunk import ChunkResult
+from radsweep.corpus.contained import Containment
 from radsweep.corpus.identity import PatientKey
 from radsweep.corpus.ingest import IngestSpec, ingest
 from radsweep.corpus.ingest_ray import ingest_with_ray
@@ -312,22 +313,6 @@ def test_a_patient_key_is_asked_for_with_the_remedy(
     )
 
 
-def test_odd_and_duplicate_dicom_of_the_field_end_in_the_right_place(
-    shared: Path, tmp_path: Path
-) -> None:
-    store = Store(str(tmp_path))
-    card = ingest(
-        IngestSpec(
-            corpus="odd@1", sources=(str(shared / "dicom/bad"), str(shared / "dicom/real")), size=48
-        ),
-        store,
-        KEY,
-    )
-    assert card["quarantined"]["duplicate"] >= 2
-    assert "fault" not in card["quarantined"]
-    assert card["images"] + sum(card["quarantined"].values()) == card["files"]
-
-
 @pytest.mark.cluster
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_ray_makes_the_same_corpus_byte_for_byte(
@@ -340,3 +325,19 @@ def test_ray_makes_the_same_corpus_byte_for_byte(
     )
     assert files_of(store) == files_of(done.store)
     assert seen[-1] == (done.card["files"], done.card["files"])
+
+
+@pytest.mark.cluster
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_ray_loses_a_file_that_kills_its_decoder_and_nothing_else(
+    small_ray: None, tmp_path: Path
+) -> None:
+    folder = pictures(tmp_path / "in", 4)
+    (folder / "deadly.dcm").write_bytes(b"exit")
+    card = ingest_with_ray(
+        picture_spec(folder, chunk_files=2),
+        Store(str(tmp_path / "store")),
+        KEY,
+        containment=Containment(module="crashing_decoder"),
+    )
+    assert (card["images"], card["quarantined"]) == (4, {"decoder_crashed": 1})
