@@ -10,7 +10,20 @@ from typing import Any, assert_never
 import dash
 from dash import Input, Output, State, dcc, html
 
-from radsweep.dashboards.blocks import Block, Card, Cards, Grid, Line, Listing, Note, Picture
+from radsweep.dashboards.blocks import (
+    SAVE_PICTURE,
+    SAVE_TABLE,
+    Block,
+    Card,
+    Cards,
+    Grid,
+    Line,
+    Listing,
+    Note,
+    Picture,
+    file_name,
+)
+from radsweep.dashboards.charts import PAGES
 from radsweep.dashboards.page import asset, script_json
 from radsweep.dashboards.pages import Book, book
 from radsweep.dashboards.style import CONFIG, TEMPLATES
@@ -72,9 +85,20 @@ def _grid(grid: Grid) -> Any:
     )
     if grid.is_folded:
         inner = html.Div(html.Table([head, body]), className="scroll")
-        return html.Details([html.Summary(grid.caption), inner])
+        saved = _save(SAVE_TABLE, file_name(grid.caption), grid.caption)
+        return html.Details([html.Summary(grid.caption), inner, saved], className="table")
     table = html.Table([html.Caption(f"{grid.caption}."), head, body])
-    return html.Div(table, className="scroll")
+    saved = _save(SAVE_TABLE, file_name(grid.caption), grid.caption)
+    return html.Div([html.Div(table, className="scroll"), saved], className="table")
+
+
+def _save(kinds: dict[str, str], name: str, caption: str = "") -> html.Div:
+    """Buttons that save what they stand under; the page's script does it."""
+    buttons = []
+    for kind, words in kinds.items():
+        known: dict[str, Any] = {"data-save": kind, "data-name": name, "data-caption": caption}
+        buttons.append(html.Button(words, **known))
+    return html.Div(buttons, className="save")
 
 
 def _block(block: Block) -> Any:
@@ -93,6 +117,7 @@ def _block(block: Block) -> Any:
                     html.P(question, className="question"),
                     dcc.Store(id=store, data=json.loads(figure.to_json())),
                     dcc.Graph(id={"type": "plot", "name": name}, className="plot", config=CONFIG),
+                    _save(SAVE_PICTURE, name),
                 ],
                 className="picture",
             )
@@ -108,23 +133,27 @@ def _header(shown: Book) -> list[Any]:
     return [html.P("radsweep", className="mark"), html.H1(shown.name), facts]
 
 
-class _Reader:
-    """Reads the tables and lays them out again only when something in them has changed."""
+class Reader:
+    """Reads the tables and lays a page out again only when something in them has changed."""
 
     def __init__(self, load: Callable[[], Tables]) -> None:
         self._load = load
         self._lock = Lock()
         self._seen: tuple[int, ...] | None = None
-        self._book: Book | None = None
+        self._tables: Tables | None = None
+        self._books: dict[str, Book] = {}
 
-    def read(self) -> tuple[Book, str]:
-        """The current book and a mark that differs when it does."""
+    def read(self, page: str) -> tuple[Book, str]:
+        """The current book with the charts of one page, and a mark that differs when it does."""
         with self._lock:
             tables = self._load()
             seen = tables.fingerprint()
-            if self._book is None or seen != self._seen:
-                self._book, self._seen = book(tables), seen
-            return self._book, "-".join(map(str, seen))
+            if self._tables is None or seen != self._seen:
+                self._tables, self._seen, self._books = tables, seen, {}
+            name = page if page in PAGES else PAGES[0]
+            if name not in self._books:
+                self._books[name] = book(self._tables, [name])
+            return self._books[name], "-".join(map(str, seen))
 
 
 def build_app(load: Callable[[], Tables]) -> dash.Dash:
@@ -133,7 +162,7 @@ def build_app(load: Callable[[], Tables]) -> dash.Dash:
     ``load`` is called at the first request and then every 20 seconds per open page; charts are laid
     out again only when a table has changed. An error of ours is shown on the page, not raised.
     """
-    reader = _Reader(load)
+    reader = Reader(load)
     shell = SHELL.replace("PAGE_CSS", asset("page.css")).replace("PAGE_JS", asset("page.js"))
     app = dash.Dash(
         __name__,
@@ -164,10 +193,10 @@ def build_app(load: Callable[[], Tables]) -> dash.Dash:
     )
     def show(_ticks: int | None, hashed: str | None, mark: str | None) -> tuple[Any, ...]:
         try:
-            shown, seen = reader.read()
+            wanted = (hashed or "").removeprefix("#")
+            shown, seen = reader.read(wanted)
         except RadsweepError as error:
             return [html.H1("radsweep")], [], html.P(str(error), className="note"), None
-        wanted = (hashed or "").removeprefix("#")
         chosen = next((page for page in shown.pages if page.name == wanted), shown.pages[0])
         if mark == f"{chosen.name}-{seen}":
             raise dash.exceptions.PreventUpdate

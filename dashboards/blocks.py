@@ -5,6 +5,7 @@ Both the exported file and the live app render these few kinds, so they cannot d
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TypeAlias, final
 
@@ -68,6 +69,16 @@ class Picture:
     title: str
     question: str
     figure: go.Figure
+
+
+SAVE_PICTURE = {"svg": "SVG", "png": "PNG"}
+SAVE_TABLE = {"csv": "CSV", "tex": "LaTeX"}
+"""What a reader may save, by the kind that the page's script knows: the words on the buttons."""
+
+
+def file_name(text: str) -> str:
+    """A short file name without its ending, of letters, digits and underscores."""
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:40].rstrip("_") or "table"
 
 
 @final

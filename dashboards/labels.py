@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import plotly.graph_objects as go
 import polars as pl
 
-from radsweep.dashboards.style import band, image_axis, looks, panels, place
+from radsweep.dashboards.style import band, image_axis, looks, panel_layout, place
 from radsweep.dashboards.tables import Tables
 from radsweep.laws.words import metric_title, task_title
 
@@ -70,10 +72,13 @@ def figure(points: pl.DataFrame) -> go.Figure:
     """A small panel per label, with one range of scores per task; dots are the open weights."""
     groups = points.partition_by("task", "metric", "label", maintain_order=True)
     titles = [part["label"][0].replace("_", " ").capitalize() for part in groups]
-    drawn = panels(titles, columns=3, height=165, subtitles=[_subtitle(part) for part in groups])
+    layout = panel_layout(
+        titles, columns=3, height=165, subtitles=[_subtitle(part) for part in groups]
+    )
     look_of = looks(points["arm"])
     axis = image_axis(points["images"], room=0.12)
     first_of: dict[str, str] = {}
+    traces: list[dict[str, Any]] = []
     named: set[str] = set()
     for i, group in enumerate(groups):
         where = place(i)
@@ -83,39 +88,46 @@ def figure(points: pl.DataFrame) -> go.Figure:
             base = part.filter(pl.col("images") == 0)
             shared = {"legendgroup": look.name, **where.axes}
             if len(base):
-                drawn.add_scatter(
-                    x=[10 ** axis["range"][0], 10 ** axis["range"][1]],
-                    y=base["value"].to_list() * 2,
-                    mode="lines",
-                    line={"color": look.colour, "width": 1, "dash": "dot"},
-                    **{"hoverinfo": "skip", "showlegend": False, **shared},
+                traces.append(
+                    dict(
+                        type="scatter",
+                        x=[10 ** axis["range"][0], 10 ** axis["range"][1]],
+                        y=base["value"].to_list() * 2,
+                        mode="lines",
+                        line={"color": look.colour, "width": 1, "dash": "dot"},
+                        **{"hoverinfo": "skip", "showlegend": False, **shared},
+                    )
                 )
             sure = trained.drop_nulls(["low", "high"])
             x, low, high = (sure[name].to_list() for name in ("images", "low", "high"))
-            drawn.add_trace(band(x, low, high, look.colour).update(shared))
-            drawn.add_scatter(
-                x=trained["images"].to_list(),
-                y=trained["value"].to_list(),
-                customdata=trained.select("low", "high").rows(),
-                mode="lines+markers",
-                line={"color": look.colour, "width": 1.5},
-                marker={"color": look.colour, "symbol": look.symbol, "size": 5},
-                name=look.name,
-                hovertemplate=(
-                    f"{look.name}, %{{x:,}} images: %{{y:.3f}} "
-                    "(%{customdata[0]:.3f} to %{customdata[1]:.3f})<extra></extra>"
-                ),
-                showlegend=look.name not in named,
-                **shared,
+            traces.append(band(x, low, high, look.colour).update(shared).to_plotly_json())
+            traces.append(
+                dict(
+                    type="scatter",
+                    x=trained["images"].to_list(),
+                    y=trained["value"].to_list(),
+                    customdata=trained.select("low", "high").rows(),
+                    mode="lines+markers",
+                    line={"color": look.colour, "width": 1.5},
+                    marker={"color": look.colour, "symbol": look.symbol, "size": 5},
+                    name=look.name,
+                    hovertemplate=(
+                        f"{look.name}, %{{x:,}} images: %{{y:.3f}} "
+                        "(%{customdata[0]:.3f} to %{customdata[1]:.3f})<extra></extra>"
+                    ),
+                    showlegend=look.name not in named,
+                    **shared,
+                )
             )
             named.add(look.name)
         first = first_of.setdefault(group["task"][0], where.y)
-        drawn.update_layout({f"xaxis{where.x[1:]}": {**axis, "tickfont": {"size": 10}}})
+        layout[f"xaxis{where.x[1:]}"] |= {**axis, "tickfont": {"size": 10}}
         score = {"tickfont": {"size": 10}, "nticks": 5}
         if first != where.y:
             score["matches"] = first
-        drawn.update_layout({f"yaxis{where.y[1:]}": score})
-    return drawn
+        layout[f"yaxis{where.y[1:]}"] |= score
+    # All at once: a figure of a hundred panels checks itself again at every addition.
+    return go.Figure(data=traces, layout=layout)
 
 
 def _subtitle(part: pl.DataFrame) -> str:

@@ -16,8 +16,9 @@ window.radsweep = (() => {
       Object.assign(layout.annotations[i], { x: 0, y: top });
     }
     const top = 124;
-    layout.height = inner + top + 58;
-    layout.margin = { l: 48, r: 8, t: top, b: 58 };
+    const below = layout.sliders ? 148 : 58;
+    layout.height = inner + top + below;
+    layout.margin = { l: 48, r: 8, t: top, b: below };
   }
 
   function dress(figure, width, templates, isDark) {
@@ -32,6 +33,7 @@ window.radsweep = (() => {
   // The exported file only: tabs, and charts drawn when first seen.
   function boot() {
     const { figures, templates, config } = JSON.parse(document.getElementById("figures").textContent);
+    module.templates = templates;
     const sections = [...document.querySelectorAll("main > section")];
     const links = [...document.querySelectorAll("nav a")];
 
@@ -72,5 +74,44 @@ window.radsweep = (() => {
     window.addEventListener("afterprint", here);
     here();
   }
-  return { boot, dress, dark };
+  // Saving: a chart as SVG or PNG (light, on white, for paper), a table as CSV or LaTeX. Nothing leaves the page.
+  function save(name, type, text) {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type }));
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  }
+  const rowsOf = (table) => [...table.rows].map((row) => [...row.cells].map((cell) => cell.textContent.trim()));
+  function csv(rows) {
+    // A leading = or @ would be run as a formula by a spreadsheet.
+    const cell = (text) => '"' + text.replace(/^([=@])/, "'$1").replace(/"/g, '""') + '"';
+    return rows.map((row) => row.map(cell).join(",")).join("\r\n") + "\r\n";
+  }
+  function latex(rows, caption) {
+    const marks = { "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}" };
+    const plain = (text) => text.replace(/[\\~^&%$#_{}]/g, (c) => marks[c] || "\\" + c).replace(/\s*\n\s*/g, " ");
+    const line = (row) => "  " + row.map(plain).join(" & ") + " \\\\";
+    const [head, ...body] = rows;
+    return ["\\begin{table}", "\\caption{" + plain(caption) + "}", "\\begin{tabular}{" + "l".repeat(head.length) + "}",
+      "\\hline", line(head), "\\hline", ...body.map(line), "\\hline", "\\end{tabular}", "\\end{table}", ""].join("\n");
+  }
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button[data-save]");
+    if (!button) return;
+    const kind = button.dataset.save, name = button.dataset.name;
+    if (kind === "svg" || kind === "png") {
+      const node = button.closest(".picture").querySelector(".js-plotly-plot");
+      const layout = { ...node.layout, template: module.templates.light, paper_bgcolor: "#fff", plot_bgcolor: "#fff" };
+      const size = { width: node.clientWidth, height: node.layout.height };
+      Plotly.downloadImage({ data: node.data, layout }, { format: kind, filename: name, scale: kind === "png" ? 3 : 1, ...size });
+      return;
+    }
+    const table = button.closest(".table").querySelector("table");
+    const rows = rowsOf(table);
+    if (kind === "csv") save(name + ".csv", "text/csv", csv(rows));
+    else save(name + ".tex", "application/x-tex", latex(rows, button.dataset.caption));
+  });
+  const module = { boot, dress, dark, csv, latex };
+  return module;
 })();

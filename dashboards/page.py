@@ -15,7 +15,19 @@ from typing import Any, assert_never
 
 from plotly.offline import get_plotlyjs
 
-from radsweep.dashboards.blocks import Block, Card, Cards, Grid, Line, Listing, Note, Picture
+from radsweep.dashboards.blocks import (
+    SAVE_PICTURE,
+    SAVE_TABLE,
+    Block,
+    Card,
+    Cards,
+    Grid,
+    Line,
+    Listing,
+    Note,
+    Picture,
+    file_name,
+)
 from radsweep.dashboards.pages import Book, book
 from radsweep.dashboards.style import CONFIG, TEMPLATES
 from radsweep.dashboards.tables import Tables
@@ -64,10 +76,23 @@ def _grid(grid: Grid) -> str:
     )
     caption = html.escape(grid.caption)
     table = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    buttons = _save(SAVE_TABLE, file_name(grid.caption), grid.caption)
     if grid.is_folded:
-        opening = f'<details><summary>{caption}</summary><div class="scroll"><table>'
-        return f"{opening}{table}</details>"
-    return f'<div class="scroll"><table><caption>{caption}.</caption>{table}'
+        opening = f'<details class="table"><summary>{caption}</summary><div class="scroll"><table>'
+        return f"{opening}{table}{buttons}</details>"
+    opening = f'<div class="table"><div class="scroll"><table><caption>{caption}.</caption>'
+    return f"{opening}{table}{buttons}</div>"
+
+
+def _save(kinds: dict[str, str], name: str, caption: str = "") -> str:
+    """Buttons that save what they stand under."""
+    known = f' data-caption="{html.escape(caption)}"' if caption else ""
+    buttons = "".join(
+        f'<button type="button" data-save="{kind}" data-name="{html.escape(name)}"{known}>'
+        f"{words}</button>"
+        for kind, words in kinds.items()
+    )
+    return f'<div class="save">{buttons}</div>'
 
 
 def _block(block: Block) -> str:
@@ -82,7 +107,8 @@ def _block(block: Block) -> str:
             return (
                 f'<div class="picture"><h2>{html.escape(title)}</h2>'
                 f'<p class="question">{html.escape(question)}</p>'
-                f'<div class="plot" data-figure="{html.escape(name)}"></div></div>'
+                f'<div class="plot" data-figure="{html.escape(name)}"></div>'
+                f"{_save(SAVE_PICTURE, name)}</div>"
             )
         case Listing(title, rows):
             pairs = "".join(

@@ -16,7 +16,8 @@ from radsweep.dashboards.charts import PAGES, charts
 from radsweep.dashboards.style import looks
 from radsweep.dashboards.tables import Tables
 from radsweep.laws.analysis import by_task
-from radsweep.laws.answers import Answer, answers_from, fits_table_from
+from radsweep.laws.answers import Answer, fits_table_from
+from radsweep.laws.hypotheses import statement, verdicts
 from radsweep.laws.words import (
     images_in_words,
     images_short,
@@ -24,10 +25,11 @@ from radsweep.laws.words import (
     paradigm_title,
     task_title,
 )
+from radsweep.specs import Hypothesis
 
 TITLES = {
     "overview": "Answers",
-    "compare": "Gain",
+    "compare": "Compare",
     "labels": "Labels",
     "forecast": "Forecast",
     "runs": "Runs",
@@ -109,6 +111,30 @@ def _glance(tables: Tables) -> Grid | None:
     )
 
 
+def _hypotheses(tables: Tables) -> Grid | None:
+    """The sweep's registered hypotheses and what the scores say of them."""
+    registered = tables.sweep["spec"].get("hypotheses")
+    if not registered:
+        return None
+    found = verdicts([Hypothesis(**fields) for fields in registered], tables.analyses)
+    rows = tuple(
+        (
+            statement(one.hypothesis),
+            one.answer,
+            one.sentence.removeprefix(f"{statement(one.hypothesis)}: {one.answer}").lstrip(",. "),
+            "<0.001" if one.p_holm is not None and one.p_holm < 0.001 else _number(one.p_holm),
+        )
+        for one in found
+    )
+    return Grid(
+        "The hypotheses that the sweep registered before its scores were seen; p is two-sided and "
+        "corrected over all of them (Holm 1979)",
+        ("Hypothesis", "Answer", "Why", "Corrected p"),
+        rows,
+        numeric=frozenset({3}),
+    )
+
+
 def _number(value: float | None, places: int = 3) -> str:
     return "-" if value is None else f"{value:.{places}f}"
 
@@ -163,9 +189,11 @@ def _numbers(points: pl.DataFrame) -> Grid | Note:
     return Grid(f"The {len(rows)} numbers of this chart", names, rows, True, numeric)
 
 
-def _charts(tables: Tables) -> dict[str, list[Block]]:
+def _charts(tables: Tables, names: Sequence[str]) -> dict[str, list[Block]]:
     found: dict[str, list[Block]] = {name: [] for name in PAGES}
     for chart in charts():
+        if chart.page not in names:
+            continue
         points = chart.points(tables)
         if not len(points):
             found[chart.page].append(Note(f"{chart.title}: nothing to draw yet."))
@@ -176,13 +204,13 @@ def _charts(tables: Tables) -> dict[str, list[Block]]:
     return found
 
 
-def book(tables: Tables) -> Book:
-    """Everything that is shown of one sweep.
+def book(tables: Tables, names: Sequence[str] = PAGES) -> Book:
+    """Everything that is shown of one sweep; only the charts of the pages in ``names`` are drawn.
 
     Raises:
         SpecError: the score table is ambiguous (``radsweep.laws.curves``).
     """
-    answers = answers_from(tables.analyses)
+    answers = tables.answers
     colours = {
         arm: look.colour for arm, look in looks(one.curve.arm for one in tables.analyses).items()
     }
@@ -192,14 +220,16 @@ def book(tables: Tables) -> Book:
     after: dict[str, list[Block]] = {name: [] for name in PAGES}
     before["overview"] = [_cards(answers, ("best", "crossover", "open_weights"), colours)]
     before["overview"] += [glance] if glance else []
-    before["compare"] = [_cards(answers, ("trend",), colours)]
+    registered = _hypotheses(tables)
+    before["compare"] = [registered] if registered else []
+    before["compare"] += [_cards(answers, ("trend",), colours)]
     before["forecast"] = [_cards(answers, ("ten_times",), colours)]
     after["overview"] = list(cautions)
     after["forecast"] = [fits] if fits else []
     listings = provenance.blocks(tables)
     before["provenance"] = [block for block in listings if isinstance(block, Note)]
     after["provenance"] = [block for block in listings if isinstance(block, Listing)]
-    drawn = _charts(tables)
+    drawn = _charts(tables, names)
     pages = tuple(
         Page(name, TITLES[name], tuple([*before[name], *drawn[name], *after[name]]))
         for name in PAGES

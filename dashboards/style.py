@@ -110,13 +110,18 @@ class Place:
         return {"xaxis": self.x, "yaxis": self.y}
 
 
-def panels(
+def panels(titles: Sequence[str], columns: int, height: int = PANEL_HEIGHT) -> go.Figure:
+    """An empty figure of panels, see ``panel_layout``."""
+    return go.Figure(layout=panel_layout(titles, columns, height))
+
+
+def panel_layout(
     titles: Sequence[str],
     columns: int,
     height: int = PANEL_HEIGHT,
     subtitles: Sequence[str] | None = None,
-) -> go.Figure:
-    """An empty figure of panels, row by row, each with its title (and subtitle) at the top left.
+) -> dict[str, Any]:
+    """The layout of panels, row by row, each with its title (and subtitle) at the top left.
 
     ``layout.meta`` records the grid, so that the page can stack the panels on a narrow screen.
     """
@@ -153,7 +158,7 @@ def panels(
                 **{"xanchor": "left", "yanchor": "bottom", "yshift": 8},
             }
         )
-    return go.Figure(layout=layout)
+    return layout
 
 
 def place(index: int) -> Place:

@@ -10,6 +10,7 @@ import polars as pl
 
 from radsweep.errors import SpecError
 from radsweep.laws.analysis import Analysis, analyse
+from radsweep.laws.answers import Answer, answers_from
 from radsweep.laws.curves import NEEDED
 
 NEEDS = {
@@ -60,9 +61,18 @@ class Tables:
         """Every headline curve, analysed once for all sentences and charts."""
         return analyse(self.scores)
 
+    @cached_property
+    def answers(self) -> tuple[Answer, ...]:
+        """What the scores say, in sentences."""
+        return tuple(answers_from(self.analyses))
+
     def fingerprint(self) -> tuple[int, ...]:
-        """Equal for equal tables within one process; the live app redraws only when it moves."""
-        frames = (self.scores, self.cells, self.steps)
+        """Equal for equal tables within one process; the live app redraws only when it moves.
+
+        Of the scores only the values are read (a million rows in a moment): whatever makes a row
+        another row makes another value.
+        """
+        frames = (self.scores.select("value"), self.cells, self.steps)
         return tuple(
             part for f in frames for part in (len(f), int(f.hash_rows().sum()) if len(f) else 0)
         )

@@ -3,8 +3,8 @@
 Start at ``radsweep.specs`` (what a sweep is), then ``radsweep.sweep.run`` (what happens to it).
 """
 
-from radsweep.specs import Budget, Cell, Protocol, Recipe, Subset, Sweep, settings
+from radsweep.specs import Budget, Cell, Hypothesis, Protocol, Recipe, Subset, Sweep, settings
 
-__all__ = ["Budget", "Cell", "Protocol", "Recipe", "Subset", "Sweep", "__version__", "settings"]
+__all__ = ["Budget", "Cell", "Hypothesis", "Protocol", "Recipe", "Subset", "Sweep", "__version__", "settings"]
 
 __version__ = "0.1.0"

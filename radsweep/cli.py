@@ -29,11 +29,15 @@ for command in (
     sweep.status,
     results.scores,
     results.laws,
+    results.forecast,
     results.dash,
     results.export,
     cluster.submit,
 ):
     app.command()(command)
+of_corpus = typer.Typer(help="Look at a corpus that was ingested.", no_args_is_help=True)
+of_corpus.command()(corpus.check)
+app.add_typer(of_corpus, name="corpus")
 
 
 def main() -> None:

@@ -14,6 +14,10 @@ from typing import Any
 KEY_LENGTH = 10
 """Hex digits of a key: 40 bits, so ten thousand cells collide with odds of one in 20,000."""
 
+ABSENT_IF_DEFAULT: Mapping[str, bool] = {"absent_if_default": True}
+"""Metadata of a dataclass field that was added when keys were already in use: while it has its
+default it stands in no identity, so that what was named before keeps its name."""
+
 
 def canonical(value: object) -> Any:
     """Plain JSON values (dict, list, str, int, float, bool, None) that stand for ``value``.
@@ -31,7 +35,12 @@ def canonical(value: object) -> Any:
         # 1e6 and 1000000 are one number, hence one key.
         return int(value) if value.is_integer() and abs(value) < 2**53 else value
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: canonical(getattr(value, field.name)) for field in fields(value)}
+        return {
+            field.name: canonical(getattr(value, field.name))
+            for field in fields(value)
+            if not field.metadata.get("absent_if_default")
+            or getattr(value, field.name) != field.default
+        }
     if isinstance(value, Mapping):
         return {str(name): canonical(item) for name, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):

@@ -7,7 +7,7 @@ field.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from radsweep import keys, parts
@@ -112,7 +112,10 @@ class Recipe:
     warmup: float = 0.1
     """Share of the budget over which the learning rate rises linearly from 0."""
     final_learning_rate: float = 0.0
-    """What the cosine ends at."""
+    """What it ends at."""
+    cooldown: float | None = field(default=None, metadata=keys.ABSENT_IF_DEFAULT)
+    """Share of the budget, its last, over which a peak held until then falls linearly; None is a
+    cosine from the warm-up's end on."""
     clip_norm: float | None = 1.0
     """Global gradient norm that is clipped to; None does not clip."""
     layer_decay: float = 1.0
@@ -139,6 +142,11 @@ class Recipe:
         )
         _require(
             0 <= self.warmup < 1, f"warmup is {self.warmup}; it is a share of the budget in [0, 1)"
+        )
+        _require(
+            self.cooldown is None or 0 < self.cooldown <= 1 - self.warmup,
+            f"cooldown is {self.cooldown}; it is a share of the budget above 0, and with a warmup "
+            f"of {self.warmup} at most {1 - self.warmup:g}",
         )
         _require(self.precision in ("fp32", "bf16"), f"precision {self.precision!r}; fp32 or bf16")
         _require(self.pixel_std > 0, f"pixel_std is {self.pixel_std}; it must be positive")
@@ -264,6 +272,35 @@ class Protocol:
         }
 
 
+EVERY_SCALE, LARGEST_SCALE = "every scale", "largest scale"
+OPEN_WEIGHTS = "open weights"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hypothesis:
+    """A claim, made before the scores are seen, that one paradigm beats another or its weights."""
+
+    task: str
+    paradigm: str
+    better_than: str
+    """Another paradigm, or ``"open weights"``."""
+    at: str | int = EVERY_SCALE
+    """``"every scale"``, ``"largest scale"``, or a number of images."""
+    by: float = 0.0
+    """The least difference that counts, in the score's unit."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.paradigm != self.better_than,
+            f"a hypothesis compares {self.paradigm!r} with itself",
+        )
+        _require(
+            self.at in (EVERY_SCALE, LARGEST_SCALE) or (isinstance(self.at, int) and self.at > 0),
+            f"a hypothesis is about {EVERY_SCALE!r}, {LARGEST_SCALE!r} or a number of images, "
+            f"not {self.at!r}",
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
     """The whole declared experiment: recipes x scales x seeds, one budget, one protocol."""
@@ -280,6 +317,8 @@ class Sweep:
     subset_seed: int = 0
     may_show_images: bool = False
     """Whether a dashboard may show x-rays of the corpus: never for patient data."""
+    hypotheses: tuple[Hypothesis, ...] = field(default=(), metadata=keys.ABSENT_IF_DEFAULT)
+    """Claims that the scores are to answer with yes, no or undecided."""
 
     def __post_init__(self) -> None:
         _require(
@@ -297,6 +336,18 @@ class Sweep:
             f"seeds {self.seeds} must be distinct, and at least one",
         )
         Subset(corpus=self.corpus, images=self.images[-1], seed=self.subset_seed)
+        for claim in self.hypotheses:
+            self._require_answerable(claim)
+
+    def _require_answerable(self, claim: "Hypothesis") -> None:
+        paradigms = sorted({recipe.paradigm for recipe in self.recipes})
+        tasks = self.protocol.tasks if self.protocol is not None else ()
+        _require(claim.task in tasks, f"a hypothesis is about task {claim.task!r}; tasks: {tasks}")
+        for paradigm in (claim.paradigm, claim.better_than):
+            _require(
+                paradigm in (*paradigms, OPEN_WEIGHTS),
+                f"a hypothesis is about paradigm {paradigm!r}; the sweep's are {paradigms}",
+            )
 
     def cells(self) -> tuple[Cell, ...]:
         """Baselines first, then the smallest scale first, so that a fault shows on a cheap cell."""

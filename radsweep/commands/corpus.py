@@ -63,15 +63,28 @@ def ingest(
         list[str] | None, typer.Option(help="Table of finding_* and tube_* labels")
     ] = None,
     masks: Annotated[list[str] | None, typer.Option(help="Table of mask_* files")] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(help="SRC is a download of a public set, such as mimic_cxr_jpg or chexpert"),
+    ] = None,
+    extends: Annotated[
+        str | None, typer.Option(help="An older version, whose unchanged images are shared")
+    ] = None,
     size: Annotated[
-        int, typer.Option(min=16, help="Pixels along each side of the stored images")
-    ] = 518,
+        int | None,
+        typer.Option(
+            min=16, help="Pixels along each side of the stored images", show_default=False
+        ),
+    ] = None,
     policy: Annotated[
         str, typer.Option(help="Preprocessing: radsweep, rad-dino or mi2")
     ] = "radsweep",
     fractions: Annotated[
         str, typer.Option(help="Shares of patients in pretrain, train, val and test")
     ] = "0.8,0.1,0.04,0.06",
+    strict: Annotated[
+        bool, typer.Option(help="Stop at the first file that is refused, instead of quarantine")
+    ] = False,
     patient_key: PatientKeyOption = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster; none starts one here")] = None,
 ) -> None:
@@ -79,6 +92,7 @@ def ingest(
     from radsweep.corpus.identity import PatientKey
     from radsweep.corpus.ingest import IngestSpec
     from radsweep.corpus.ingest_ray import ingest_with_ray
+    from radsweep.corpus.policies import own_size
     from radsweep.sweep.cluster import connected
     from radsweep.sweep.show import card_table, progress_bars
 
@@ -97,8 +111,10 @@ def ingest(
         reports=tuple(reports or ()),
         labels=tuple(labels or ()),
         masks=tuple(masks or ()),
+        layout=layout,
+        extends=extends,
         policy=policy,
-        size=size,
+        size=own_size(policy) if size is None else size,
         fractions=shares,
     )
     with connected(address), progress_bars(console) as bars:
@@ -107,8 +123,50 @@ def ingest(
             spec,
             root,
             key,
+            strict=strict,
             progress=lambda done, total: bars.update(task, completed=done, total=total),
         )
     console.print(card_table(card))
     for warning in card["warnings"]:
         console.print(warning, style="yellow")
+
+
+def check(
+    corpus: Annotated[str, typer.Argument(metavar="NAME@V")],
+    store: StoreOption = "",
+    images: Annotated[
+        list[int] | None, typer.Option(help="Scales whose subsets must nest; may be repeated")
+    ] = None,
+    training_list: Annotated[
+        Path | None,
+        typer.Option(help="SOP instance UIDs that a checkpoint was trained on, one a line"),
+    ] = None,
+    near_duplicates: Annotated[
+        bool, typer.Option(help="Search for near duplicates across patients and splits too")
+    ] = True,
+    patient_key: PatientKeyOption = None,
+) -> None:
+    """Prove that no patient, image or near duplicate crosses splits, and that subsets nest."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from radsweep.corpus.check import check_corpus
+    from radsweep.corpus.identity import PatientKey
+    from radsweep.sweep.show import progress_bars
+    from radsweep.sweep.show_corpus import check_table
+
+    root = open_store(store)
+    with progress_bars(console) as bars, ThreadPoolExecutor() as pool:
+        task = bars.add_task(f"looking at {corpus}", total=None, note="")
+        report = check_corpus(
+            root,
+            corpus,
+            images=tuple(sorted(images or ())),
+            similar=near_duplicates,
+            training_list=training_list,
+            patient_key=None if training_list is None else PatientKey.load(patient_key),
+            map_shards=pool.map,
+            progress=lambda done, total: bars.update(task, completed=done, total=total),
+        )
+    console.print(check_table(report))
+    if not report.passed:
+        raise typer.Exit(1)

@@ -44,28 +44,89 @@ def scores(
 
 def laws(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="CSV or Parquet, ours or not")],
-    x: Annotated[str, typer.Option(help="Column of sizes")] = "images",
+    x: Annotated[
+        list[str] | None,
+        typer.Option(help="Column of sizes (images); twice, size then data, for the joint law"),
+    ] = None,
     y: Annotated[str, typer.Option(help="Column of scores or losses")] = "value",
     by: Annotated[
         list[str] | None, typer.Option(help="Columns whose values make a curve each")
     ] = None,
     lower_is_better: Annotated[bool, typer.Option(help="Y is a loss or an error")] = False,
+    seen: Annotated[
+        str | None,
+        typer.Option(help="Column of images seen: sizes become effective unique images"),
+    ] = None,
+    bootstraps: Annotated[
+        int, typer.Option(min=0, help="Resamples for the joint law's intervals")
+    ] = 400,
     as_json: JsonOption = False,
 ) -> None:
     """Fit scaling laws to any table."""
     import polars as pl
 
-    from radsweep.laws.table import fit_table
+    from radsweep.laws.table import fit_joint_table, fit_table
     from radsweep.sweep.show import laws_table
 
     if table.suffix not in (".csv", ".parquet") or not table.is_file():
         raise SpecError(f"{table} is not a .csv or .parquet file that exists")
     frame = pl.read_parquet(table) if table.suffix == ".parquet" else pl.read_csv(table)
-    fits = fit_table(frame, x, y, by or [], lower_is_better=lower_is_better)
+    sizes, groups = x or ["images"], by or []
+    if len(sizes) == 1:
+        fits = fit_table(frame, sizes[0], y, groups, lower_is_better=lower_is_better, seen=seen)
+    else:
+        fits = fit_joint_table(
+            frame, sizes, y, groups, lower_is_better=lower_is_better, bootstraps=bootstraps
+        )
     if as_json:
         say_json(fits.to_dicts())
         return
-    console.print(laws_table(fits, x, y, by or []))
+    console.print(laws_table(fits, " and ".join(sizes), y, groups))
+
+
+def forecast(
+    sweep: SweepArgument,
+    store: StoreOption = "",
+    images: Annotated[
+        float | None, typer.Option(min=1, help="The scores to expect at so many images")
+    ] = None,
+    score: Annotated[
+        float | None, typer.Option(help="The images that such a score would take")
+    ] = None,
+    usd_per_gpu_hour: Annotated[float | None, typer.Option(min=0, help="For the costs")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What more images would buy, how sure that is, and which cell would make it surer."""
+    from radsweep.laws.analysis import analyse
+    from radsweep.laws.forecasts import (
+        cell_gpu_hours,
+        forecast_at,
+        forecast_sentences,
+        images_needed,
+    )
+    from radsweep.laws.next_cells import next_cells
+    from radsweep.sweep.load import load_sweep
+    from radsweep.sweep.results import read_cells, read_scores
+    from radsweep.sweep.show import next_cells_table
+
+    loaded, root = load_sweep(sweep), open_store(store)
+    if (images is None) == (score is None):
+        raise SpecError("give either --images, to hear the score, or --score, to hear the images")
+    analyses = analyse(read_scores(loaded, root))
+    hours = cell_gpu_hours(read_cells(loaded, root))
+    if images is not None:
+        table = forecast_at(analyses, images, gpu_hours=hours, usd_per_gpu_hour=usd_per_gpu_hour)
+    else:
+        assert score is not None
+        table = images_needed(analyses, score, gpu_hours=hours, usd_per_gpu_hour=usd_per_gpu_hour)
+    following = next_cells(analyses, hours, ahead=images)
+    if as_json:
+        say_json({"forecasts": table.to_dicts(), "next_cells": following.to_dicts()})
+        return
+    for answer in forecast_sentences(table, analyses):
+        console.print(f"- {answer.sentence}", highlight=False)
+    if following.height:
+        console.print(next_cells_table(following))
 
 
 def dash(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy.stats import spearmanr
 
 from radsweep.laws.bootstrap import Bootstrapped, Interval, Variance, bootstrap, interval, variance
 from radsweep.laws.curves import FEWEST_DRAWS, Curve, Scale, curves, headline
-from radsweep.laws.fit import Fit, best
+from radsweep.laws.fit import Fit, best, why_no_law
 from radsweep.laws.forms import FORMS, FloatArray
 
 # A change of a score in [0, 1] below this is called no change: it is under the reading of the
@@ -129,7 +130,7 @@ def _usable_draws(curve: Curve) -> tuple[FloatArray | None, FloatArray | None]:
     base = None if curve.open_weights is None else curve.mixed(curve.open_weights)
     present = [c for c in columns if c is not None]
     everything = [*present, base] if base is not None else present
-    if len(present) < len(columns) or len({len(c) for c in everything}) != 1:
+    if not present or len(present) < len(columns) or len({len(c) for c in everything}) != 1:
         return None, None
     usable = np.isfinite(np.stack(everything)).all(axis=0)
     if usable.sum() < FEWEST_DRAWS:
@@ -139,15 +140,9 @@ def _usable_draws(curve: Curve) -> tuple[FloatArray | None, FloatArray | None]:
 
 def _why_no_law(curve: Curve) -> str | None:
     values = curve.values
-    if len(values) < 2:
-        return (
-            f"there are scores at {len(values)} scale only" if len(values) else "no score is usable"
-        )
-    if values.min() < 0 or values.max() > 1:
+    if len(values) and (values.min() < 0 or values.max() > 1):
         return f"{curve.metric_title} is not a score between 0 and 1"
-    if np.ptp(values) == 0:
-        return "the scores are identical at every scale"
-    return None
+    return why_no_law(curve.images, values)
 
 
 def analyse_curve(curve: Curve) -> Analysis:
@@ -190,7 +185,31 @@ def analyse(scores: pl.DataFrame) -> tuple[Analysis, ...]:
     Raises:
         SpecError: the table lacks a column or holds two cells in one place (``curves``).
     """
-    return tuple(analyse_curve(curve) for curve in curves(headline(scores)))
+    return tuple(_remembered(curve) for curve in curves(headline(scores)))
+
+
+# An open page asks again every few seconds, and of its curves few have changed.
+_MEMORY: dict[bytes, Analysis] = {}
+_MEMORY_CURVES = 500
+
+
+def _remembered(curve: Curve) -> Analysis:
+    """``analyse_curve``, or its answer to exactly the same curve before."""
+    known = (*curve.scales, *((curve.open_weights,) if curve.open_weights else ()))
+    digest = hashlib.sha256(
+        repr((replace(curve, scales=(), open_weights=None), len(known))).encode()
+    )
+    for scale in known:
+        digest.update(f"{scale.images} {scale.values.tolist()}".encode())
+        digest.update(b"" if scale.draws is None else scale.draws.tobytes())
+    key = digest.digest()
+    found = _MEMORY.get(key)
+    if found is None:
+        found = analyse_curve(curve)
+        if len(_MEMORY) >= _MEMORY_CURVES:
+            _MEMORY.clear()
+        _MEMORY[key] = found
+    return found
 
 
 def by_task(analyses: Sequence[Analysis]) -> dict[tuple[str, str, str, str], list[Analysis]]:

@@ -20,10 +20,12 @@ from radsweep.laws.solver import solve
 
 TAILS = (0.025, 0.975)
 CROSSOVER_POINTS = 200
+DECADE = 10
 BEYOND_A_DECADE = "more than ten times the largest scale: no fit of these points supports it"
 BEYOND_THE_DATA = "this is an extrapolation beyond the data, not a measurement"
 ALREADY = "already at the smallest scale"
 NEVER = "never inside the data"
+NOT_WITHIN_A_DECADE = "not reached within ten times the largest scale"
 OUTSIDE_THE_RANGE = "the law leaves the range 0 to 1 here"
 
 
@@ -62,6 +64,22 @@ class Crossing:
     """Share of draws that beat the open weights at the smallest scale."""
     inside: float
     """Share of draws that cross between the smallest and the largest scale."""
+    words: str | None
+
+
+@final
+@dataclass(frozen=True)
+class Needed:
+    """The images that a law needs to reach a score, over the draws."""
+
+    images: float | None
+    """None with ``words`` at or below the smallest scale, and past ten times the largest."""
+    low: float | None
+    """None: at or below the smallest scale, or nowhere."""
+    high: float | None
+    """None: not within ten times the largest scale."""
+    reached: float
+    """Share of draws that reach the score within ten times the largest scale."""
     words: str | None
 
 
@@ -140,13 +158,41 @@ class Bootstrapped:
         where = np.array([images])
         value = interval(float(self.fit.predict(where)[0]), self._values(where)[:, 0])
         warning = None
-        if images > 10 * self.images.max():
+        if images > DECADE * self.images.max():
             warning = BEYOND_A_DECADE
         elif images > self.images.max():
             warning = BEYOND_THE_DATA
         if not self.fit.lower_is_better and not 0 <= value.value <= 1:
             warning = f"{OUTSIDE_THE_RANGE}; {warning}" if warning else OUTSIDE_THE_RANGE
         return Forecast(images, value, warning)
+
+    def images_for(self, value: float) -> Needed:
+        """The images that the law needs to reach a score (or to come down to a loss).
+
+        Beyond ten times the largest scale there is no number, only words: a draw whose law gets
+        there later, or never, leaves the interval open upwards.
+        """
+        target = np.array([value if self.fit.lower_is_better else 1.0 - value])
+        theta = np.concatenate([self.fit.vector()[None], self.theta])
+        where = self.fit.form.images_at(np.broadcast_to(target, len(theta)), theta)
+        limit = DECADE * self.images.max()
+        where = np.where(where <= limit, where, np.inf)
+        low, high = np.quantile(where[1:], TAILS, method="inverted_cdf")
+        words = None
+        if not np.isfinite(where[0]):
+            words = NOT_WITHIN_A_DECADE
+        elif where[0] <= self.images.min():
+            words = ALREADY
+        elif where[0] > self.images.max():
+            words = BEYOND_THE_DATA
+        has_number = words is None or words == BEYOND_THE_DATA
+        return Needed(
+            images=float(where[0]) if has_number else None,
+            low=float(low) if self.images.min() < low < np.inf else None,
+            high=float(high) if np.isfinite(high) else None,
+            reached=float(np.isfinite(where[1:]).mean()),
+            words=words,
+        )
 
     def images_to_beat(self, value: float, draws: FloatArray) -> Crossing:
         """The images from which the law beats the open weights' score ``value``, with draws [D].

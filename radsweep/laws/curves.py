@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -89,42 +90,80 @@ class Curve:
         """The metric, to read."""
         return metric_title(self.metric)
 
+    @property
+    def seed_noise(self) -> SeedNoise | None:
+        """How far training again moves a score; None where no scale was trained twice."""
+        return seed_noise([scale.values for scale in self.scales])
+
     def mixed(self, scale: Scale) -> FloatArray | None:
-        """[D] draws of the scale's mean score, patients and seeds resampled; None without draws.
+        """[D] draws of the scale's mean score, patients resampled and seeds redrawn, or None.
 
         The generator comes from what the curve and scale *are*, so a second call, and a second
-        machine, gets the same draws.
+        machine, gets the same draws. The open weights were trained once and for all: only their
+        patients are resampled.
         """
         if scale.draws is None:
             return None
-        where = self.start_from if scale.images == 0 else self.arm
-        identity = (self.sweep, self.task, self.probe, self.metric, self.label, where, scale.images)
-        seed = zlib.crc32("|".join(map(str, identity)).encode())
-        return mix_seeds(scale.values, scale.draws, np.random.default_rng(seed))
+        noise = None if scale.images == 0 else self.seed_noise
+        identity = (self.sweep, self.task, self.probe, self.metric, self.label, self.arm)
+        own = _generator((*identity, scale.images))
+        return mix_seeds(scale.draws, noise, _generator(identity), own)
 
 
-def mix_seeds(values: FloatArray, draws: FloatArray, rng: np.random.Generator) -> FloatArray:
+@final
+@dataclass(frozen=True)
+class SeedNoise:
+    """The variance of one training run's score, pooled over a curve's scales."""
+
+    variance: float
+    degrees: int
+    """Degrees of freedom: runs minus scales, over the scales that were trained more than once."""
+
+
+def seed_noise(values: Sequence[FloatArray]) -> SeedNoise | None:
+    """Pool the seeds' variance over scales with [S] scores each; None if all have one seed.
+
+    Pooling assumes that training again moves scores alike at every scale: two or three seeds per
+    scale say too little by themselves.
+    """
+    several = [scores for scores in values if len(scores) > 1]
+    if not several:
+        return None
+    degrees = sum(len(scores) - 1 for scores in several)
+    squares = sum(float(np.sum((scores - scores.mean()) ** 2)) for scores in several)
+    return SeedNoise(squares / degrees, degrees)
+
+
+def _generator(identity: tuple[object, ...]) -> np.random.Generator:
+    return np.random.default_rng(zlib.crc32("|".join(map(str, identity)).encode()))
+
+
+def mix_seeds(
+    draws: FloatArray,
+    noise: SeedNoise | None,
+    shared: np.random.Generator,
+    own: np.random.Generator,
+) -> FloatArray:
     """Draws [D] of a mean over S training seeds with both layers of noise: patients and seeds.
 
-    Draw i takes patient resample i and a resample of the seeds. A resampled mean of S seeds varies
-    by (S - 1) / S of what it should (the plug-in variance); its deviation from the plain mean is
-    therefore stretched by sqrt(S / (S - 1)). With one seed only the patients vary.
+    Draw i takes patient resample i and adds a Student's t deviate of the mean: a normal one of
+    variance ``noise.variance / S`` over the square root of a chi-square that all scales of a curve
+    share in draw i, as they share the estimate. Any sum over scales then has the t interval of its
+    degrees of freedom, where resampling two or three seeds would be too narrow by far.
 
     Args:
-        values: [S] scores, for the check that there is one per seed.
-        draws: [S, D] the same scores under D patient resamples.
-        rng: source of the seed resamples.
+        draws: [S, D] the score of each seed under D patient resamples.
+        noise: of one training run; None leaves the patients alone.
+        shared: gives the chi-squares: start it alike for every scale of a curve.
+        own: gives the normal deviates.
     """
-    seeds, count = draws.shape
-    if len(values) != seeds:
-        raise SpecError(f"{len(values)} scores but draws for {seeds} seeds")
     plain: FloatArray = draws.mean(axis=0)
-    if seeds == 1:
+    if noise is None or noise.variance == 0:
         return plain
-    picks = rng.integers(0, seeds, size=(seeds, count))
-    resampled = np.take_along_axis(draws, picks, axis=0).mean(axis=0)
-    stretched: FloatArray = plain + np.sqrt(seeds / (seeds - 1)) * (resampled - plain)
-    return stretched
+    ratio = np.sqrt(shared.chisquare(noise.degrees, len(plain)) / noise.degrees)
+    deviates = own.normal(0.0, np.sqrt(noise.variance / len(draws)), len(plain))
+    mixed: FloatArray = plain + deviates / ratio
+    return mixed
 
 
 def headline(scores: pl.DataFrame) -> pl.DataFrame:

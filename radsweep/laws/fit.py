@@ -18,6 +18,7 @@ from radsweep.laws.forms import FORMS, FloatArray, Form
 from radsweep.laws.solver import solve
 
 FEW_SCALES = 4
+GETS_WORSE = "gets worse with images"
 
 
 @final
@@ -87,6 +88,23 @@ def checked(
     return x[order], (y if lower_is_better else 1.0 - y)[order]
 
 
+def why_no_law(images: FloatArray, values: FloatArray) -> str | None:
+    """Why no law stands on these points [n], as a phrase; None if one may be fitted.
+
+    Two scales always lie on a law of two parameters, and nothing is left to test it by.
+    """
+    scales = len(np.unique(images))
+    if not scales:
+        return "no score is usable"
+    if scales == 1:
+        return "there are scores at 1 scale only"
+    if np.ptp(values) == 0:
+        return "the scores are identical at every scale"
+    if scales == 2:
+        return "there are scores at 2 scales only, and every law passes through two points"
+    return None
+
+
 def _flags(form: Form, images: FloatArray, errors: FloatArray, theta: FloatArray) -> list[str]:
     scales = np.unique(images)
     means = np.array([errors[images == scale].mean() for scale in scales])
@@ -97,10 +115,11 @@ def _flags(form: Form, images: FloatArray, errors: FloatArray, theta: FloatArray
     if np.ptp(errors) == 0:
         flags.append("values all equal")
     elif (steps >= 0).all():
-        flags.append("gets worse with images")
+        flags.append(GETS_WORSE)
     elif (steps > 0).any():
         flags.append("not monotone")
-    bounds = {axis.name: (axis.low, axis.high) for axis in form.axes(images)}
+    axes = [axis for axis in form.axes(images) if axis.name in form.parameters]
+    bounds = {axis.name: (axis.low, axis.high) for axis in axes}
     for name, signed in zip(form.linear, form.non_negative, strict=True):
         if signed:
             bounds[name] = (0.0, math.inf)

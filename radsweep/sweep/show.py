@@ -266,3 +266,19 @@ def laws_table(fits: pl.DataFrame, x: str, y: str, by: list[str]) -> Table:
             *("" if value is None else f"{value:.4g}" for value in figures),
         )
     return table
+
+
+def next_cells_table(cells: pl.DataFrame) -> Table:
+    """Which cell to run next: how much of the forecasts' width it would take away."""
+    table = _table(
+        "what would make the forecasts surer", ("paradigm", "run"), ("narrower", "per GPU-hour")
+    )
+    for row in cells.head(5).iter_rows(named=True):
+        per_hour = row["narrower_per_gpu_hour"]
+        table.add_row(
+            row["paradigm"],
+            f"{row['what']} at {row['images']:,} images",
+            f"{row['narrower']:.0%}",
+            "" if per_hour is None else f"{per_hour:.0%}",
+        )
+    return table

@@ -44,8 +44,8 @@ def test_hostile_names_reach_no_figure_as_markup(chart: Chart) -> None:
     labels = pl.col("label").is_in(["macro", "edema"])
     scores = (
         TABLES.scores.filter(one & labels)
-        .with_columns(paradigm=pl.lit(evil))
-        .filter(pl.col("cell").str.starts_with("clip"))
+        .filter(pl.col("paradigm").is_in(["clip", "unicl"]))
+        .with_columns(paradigm=pl.lit(evil) + pl.col("paradigm"))
     )
     cells = TABLES.cells.with_columns(
         reason=pl.lit(evil),
@@ -103,6 +103,34 @@ def test_a_forecast_starts_where_the_data_ends() -> None:
     assert ahead["images"].max() == pytest.approx(35_000_000)
     arms = set(ahead.filter(pl.col("task").str.ends_with("segmentation"))["arm"])
     assert arms == {"dinov2"}
+
+
+def test_paradigms_are_compared_in_pairs_and_only_what_survives_correction_is_filled() -> None:
+    points = chart("between_paradigms").points(TABLES)
+    assert len(points) == len(METRICS) * 3 * (len(SCALES) - 1)
+    assert (points["p_holm"] >= points["p"]).all()
+    assert points["is_decided"].to_list() == (points["p_holm"] <= 0.05).to_list()
+    corrected_away = points.filter((pl.col("p") <= 0.05) & ~pl.col("is_decided"))
+    assert len(corrected_away) > 0
+
+
+def test_every_step_of_the_slider_shows_what_the_law_says_there() -> None:
+    points = chart("at_a_target").points(TABLES)
+    figure = chart("at_a_target").figure(points).to_dict()
+    (slider,) = figure["layout"]["sliders"]
+    images = sorted(points["images"].unique())
+    assert len(slider["steps"]) == len(images)
+    task = points["task"][0]
+    for step, at in zip(slider["steps"], images, strict=True):
+        restyle, layout = step["args"]
+        rows = points.filter((pl.col("images") == at) & (pl.col("task") == task))
+        shown = rows.sort("arm", descending=True)["value"].to_list()
+        assert restyle["x"][0] == shown
+        assert ("Warning" in layout["title.text"]) == (at > 3_500_001)
+    assert "more than ten times" in slider["steps"][-1]["args"][1]["title.text"]
+    assert "GPU hours" in slider["steps"][0]["args"][1]["title.text"]
+    opened = figure["data"][0]["x"]
+    assert list(opened) == slider["steps"][slider["active"]]["args"][0]["x"][0]
 
 
 def test_epochs_differ_by_design_and_images_seen_do_not() -> None:

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from radsweep.dashboards.app import build_app
+from radsweep.dashboards.blocks import file_name
 from radsweep.dashboards.charts import PAGES, charts
 from radsweep.dashboards.page import export_html
 from radsweep.dashboards.pages import book
@@ -81,6 +82,27 @@ def test_every_page_and_chart_has_its_place(document: str) -> None:
     data = re.search(r'id="figures">(.*?)</script>', document, flags=re.DOTALL)
     assert data is not None
     assert set(json.loads(data[1])["figures"]) == set(drawn)
+
+
+def test_every_chart_and_table_can_be_saved(document: str) -> None:
+    kinds = [a["data-save"] for tag, a in parsed(document).tags if tag == "button"]
+    assert kinds.count("svg") == kinds.count("png") == len(charts())
+    tables = sum(tag == "table" for tag, _ in parsed(document).tags)
+    assert kinds.count("csv") == kinds.count("tex") == tables
+
+
+def test_registered_hypotheses_are_answered_on_the_page(tmp_path: Path) -> None:
+    claim = {"task": "findings", "paradigm": "unicl", "better_than": "clip", "at": "every scale"}
+    sweep = {**TABLES.sweep, "spec": {**TABLES.sweep["spec"], "hypotheses": [claim]}}
+    tables = Tables(TABLES.scores, TABLES.cells, TABLES.steps, sweep)
+    text = "".join(parsed(export_html(tables, tmp_path / "x.html").read_text()).text)
+    assert "UniCL beats CLIP on findings at every scale" in text
+    assert "The smallest difference is +0.0" in text
+
+
+def test_a_file_is_named_after_what_it_holds() -> None:
+    assert file_name("The fitted laws. 'Missed by' is") == "the_fitted_laws_missed_by_is"
+    assert file_name("<>") == "table"
 
 
 def test_a_hostile_sweep_stays_text(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from radsweep.laws.bootstrap import (
     crossover,
     variance,
 )
-from radsweep.laws.curves import mix_seeds
+from radsweep.laws.curves import SeedNoise, mix_seeds, seed_noise
 from radsweep.laws.forms import (
     ANCHORED,
     LOG_LINEAR,
@@ -152,18 +152,77 @@ def test_a_crossover_is_found_where_two_laws_meet() -> None:
 
 def test_one_seed_leaves_the_patient_draws_alone() -> None:
     draws = np.random.default_rng(6).normal(0.5, 0.01, (1, 100))
-    mixed = mix_seeds(np.array([0.5]), draws, np.random.default_rng(0))
-    assert (mixed == draws[0]).all()
+    rng = np.random.default_rng(0)
+    assert seed_noise([np.array([0.5]), np.array([0.6])]) is None
+    assert (mix_seeds(draws, None, rng, rng) == draws[0]).all()
 
 
 def test_seeds_and_patients_both_widen_the_draws_of_a_mean() -> None:
     rng = np.random.default_rng(7)
-    seeds = np.array([0.48, 0.50, 0.53])
-    draws = seeds[:, None] + rng.normal(0, 0.004, 20_000)[None]
-    mixed = mix_seeds(seeds, draws, rng)
-    expected = 0.004**2 + seeds.var(ddof=1) / 3
-    assert mixed.mean() == pytest.approx(seeds.mean(), abs=1e-3)
-    assert mixed.var() == pytest.approx(expected, rel=0.05)
+    draws = 0.5 + rng.normal(0, 0.004, (3, 40_000)).mean(axis=0) + np.zeros((3, 1))
+    noise = SeedNoise(variance=0.02**2, degrees=10)
+    mixed = mix_seeds(draws, noise, np.random.default_rng(0), np.random.default_rng(1))
+    # A t of 10 degrees of freedom has the variance 10 / 8.
+    assert mixed.var() == pytest.approx(0.004**2 / 3 + 0.02**2 / 3 * 10 / 8, rel=0.05)
+
+
+def test_the_seed_noise_is_pooled_over_scales_of_different_length() -> None:
+    found = seed_noise([np.array([0.1, 0.3]), np.array([0.9]), np.array([0.5, 0.6, 0.7])])
+    # By hand: squares 0.02 + 0.02 over 1 + 2 degrees of freedom.
+    assert found is not None
+    assert (found.variance, found.degrees) == (pytest.approx(0.04 / 3), 3)
+
+
+def covered(form: Form, theta: list[float], runs: int, seeds: int, seed: int) -> dict[str, float]:
+    """The share of simulated sweeps whose 95 % interval holds the truth, by quantity.
+
+    Five scales; the test patients move all scores together (0.01), training again each by itself
+    (0.008).
+    """
+    rng = np.random.default_rng(seed)
+    truth = 1.0 - form(IMAGES, np.array(theta))
+    far = np.array([4e5, 3.5e7])
+    known = 1.0 - form(far, np.array(theta))
+    hits = np.zeros(3)
+    for run in range(runs):
+        scores = truth + rng.normal(0, 0.01) + rng.normal(0, 0.008, (seeds, 5))
+        patients = rng.normal(0, 0.01, 400)
+        noise = seed_noise(list(scores.T))
+        columns = [
+            mix_seeds(
+                column[:, None] + patients,
+                noise,
+                np.random.default_rng([seed, run]),
+                np.random.default_rng([seed, run, i]),
+            )
+            for i, column in enumerate(scores.T)
+        ]
+        found = bootstrap(form, IMAGES, np.stack(columns, axis=1), scores.mean(axis=0))
+        _, low, high = found.band(far)
+        inside = (low <= known) & (known <= high)
+        gain = found.gain_per_doubling()
+        ends = 1.0 - form(np.array([1.75e6, 3.5e6]), np.array(theta))
+        hits += [*inside, gain.low <= ends[1] - ends[0] <= gain.high]
+    return dict(zip(("inside", "ten times", "doubling"), hits / runs, strict=True))
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_intervals_with_both_layers_of_noise_cover_the_truth(seeds: int) -> None:
+    for name, share in covered(LOG_LINEAR, [0.9, 0.03], 400, seeds, seed=1).items():
+        # Three standard errors of 400 coin tosses around 0.95.
+        assert 0.917 <= share <= 0.983, name
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    ("form", "theta"),
+    [(POWER_LAW, [1.5, 0.12]), (LOG_LINEAR, [0.9, 0.03]), (POWER_LAW_WITH_FLOOR, [0.2, 5.0, 0.3])],
+    ids=["power", "log", "floor"],
+)
+def test_nominal_95_percent_is_93_to_97_with_five_scales(form: Form, theta: list[float]) -> None:
+    for name, share in covered(form, theta, 4000, 3, seed=2).items():
+        assert 0.93 <= share <= 0.97, name
 
 
 def test_the_two_layers_of_noise_are_told_apart() -> None:
