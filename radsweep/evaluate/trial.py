@@ -6,13 +6,17 @@ that two cells with the same weights, or two sweeps that share a cell, share the
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
+import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 
 from radsweep import parts
+from radsweep.corpus.manifest import Corpus, index_table
+from radsweep.corpus.reader import Reader
 from radsweep.errors import StoreError
 from radsweep.evaluate.encoders import Encoder
 from radsweep.evaluate.features import Request, load_features
@@ -84,6 +88,13 @@ def make_probe(name: str, protocol: Protocol) -> Probe:
     """A probe under the protocol's settings."""
     kind: type[Probe] = parts.find("probes", name)
     return kind.build(protocol.probe_settings(name))
+
+
+def probes_of(task: str, protocol: Protocol) -> tuple[str, ...]:
+    """The probes that answer a task: its own, then those that the protocol has a setting of."""
+    kind: type[Task] = parts.find("tasks", task)
+    asked = {name.rpartition(".")[0] for name, _ in protocol.settings}
+    return (*kind.probes, *(probe for probe in kind.other_probes if probe in asked))
 
 
 def probe_seed(protocol: Protocol, task: str, probe: str) -> int:
@@ -182,11 +193,17 @@ class Bench:
             data = self._data[unit.task]
             probe = make_probe(unit.probe, self._protocol)
             request = requests_of(data, make_task(unit.task), probe)[name]
-            splits[name] = Labelled(
-                features=load_features(self._store, unit.encoder, request, self._corpus_digest),
-                targets=data.split(name).targets,
-            )
+            features = load_features(self._store, unit.encoder, request, self._corpus_digest)
+            if probe.reads_images:
+                features = replace(features, images=self._images(data.split(name).rows))
+            splits[name] = Labelled(features=features, targets=data.split(name).targets)
         return splits[name]
+
+    def _images(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The x-rays [n, H, W] of manifest rows."""
+        manifest = Corpus.open(self._store, self._corpus).manifest[rows.tolist()]
+        examples = Reader(self._store, index_table(manifest)).examples(np.arange(len(rows)))
+        return np.stack([example.pixels for example in examples])
 
     def _lock(self, key: str, unit: Unit, choice: Choice) -> None:
         """Say that test is read now, with what, and which labels had too little to be scored."""

@@ -16,6 +16,7 @@ from radsweep.evaluate.trial import (
     make_task,
     measures_file,
     probe_seed,
+    probes_of,
     requests_of,
     score_key,
     trial_key,
@@ -24,7 +25,7 @@ from radsweep.specs import Cell, Protocol, Sweep
 from radsweep.store import Store, scores
 from radsweep.store.layout import scores_file, sweep_file
 from radsweep.store.record import CellStore
-from radsweep.tasks.base import TaskData
+from radsweep.tasks.base import Task, TaskData
 
 
 @final
@@ -41,8 +42,10 @@ class Wanted:
 
     @property
     def name(self) -> str:
-        """For people, such as ``clip-512-s0-0123456789 / findings``."""
-        return f"{self.cell.name} / {self.unit.task}"
+        """For people, such as ``clip-512-s0-0123456789 / findings``, with a probe that is extra."""
+        kind: type[Task] = parts.find("tasks", self.unit.task)
+        extra = "" if self.unit.probe in kind.probes else f" ({self.unit.probe})"
+        return f"{self.cell.name} / {self.unit.task}{extra}"
 
 
 def scored_corpus(sweep: Sweep, protocol: Protocol) -> str:
@@ -64,7 +67,7 @@ def wanted(store: Store, sweep: Sweep, cells: Iterable[Cell]) -> list[Wanted]:
             continue
         encoder = Encoder.of(cell, corner.record())
         for task in protocol.tasks:
-            for probe in parts.find("tasks", task).probes:  # type: ignore[attr-defined]
+            for probe in probes_of(task, protocol):
                 unit = Unit(encoder=encoder, task=task, probe=probe)
                 trial = trial_key(unit, protocol, corpus, digest)
                 score = score_key(sweep.name, cell.name, trial)

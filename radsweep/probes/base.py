@@ -44,6 +44,8 @@ class FrozenFeatures:
     """[n, T, C]: the last level's map pooled to a grid of T = side * side positions."""
     maps: tuple[NDArray[np.float16], ...] = ()
     """Four levels [n, C, h, w]: one grid for a ViT, a pyramid for a hierarchical encoder."""
+    images: NDArray[np.uint8] | None = None
+    """[n, H, W]: the x-rays themselves, for a probe that ``reads_images``."""
 
     def __len__(self) -> int:
         return len(self.pooled)
@@ -82,6 +84,11 @@ class Probe(ABC):
     @abstractmethod
     def token_side(self) -> int:
         """Side of the grid of visual tokens that it wants; 0 if it reads none."""
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether it wants the x-rays beside the features: controls do."""
+        return False
 
     @abstractmethod
     def space(self) -> dict[str, Range]:

@@ -15,6 +15,7 @@ MEMORY = 10
 SUFFICIENT = 1e-4
 """Of Armijo's condition (Nocedal and Wright 2006, equation 3.4)."""
 HALVINGS = 30
+IMAGES_AT_ONCE = 4096
 ROUNDING = 1e-14
 """Relative rise of a value that is taken for none."""
 
@@ -51,20 +52,30 @@ class _Problems:
         self.scale = scale.repeat_interleave(labels, dim=0)
         self.penalty = strengths.repeat_interleave(labels)[:, None] * self.scale.square()
         known = torch.isfinite(targets)
-        share = known / known.sum(dim=0).clamp_min(1)
-        self.share = share.T.repeat(len(strengths), 1).contiguous()
-        self.targets = targets.nan_to_num(0.0).T.repeat(len(strengths), 1).contiguous()
+        self.share = (known / known.sum(dim=0).clamp_min(1)).T.contiguous()
+        self.targets = targets.nan_to_num(0.0).T.contiguous()
+        self.label = torch.arange(labels, device=features.device).repeat(len(strengths))
         self.start = features.new_zeros(len(strengths) * labels, width + 1)
 
-    def evaluate(self, point: Tensor) -> tuple[Tensor, Tensor]:
-        """Values [P] and gradients [P, D + 1] at points [P, D + 1]; the bias is last."""
+    def evaluate(self, point: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Values [p] and gradients [p, D + 1] of the problems ``rows`` [p]; the bias is last."""
         inner, bias = point[:, :-1], point[:, -1:]
-        logits = (inner * self.scale) @ self.rotated.T + bias
-        loss = torch.nn.functional.softplus(logits) - self.targets * logits
-        value = (self.share * loss).sum(dim=1) + 0.5 * (self.penalty * inner.square()).sum(dim=1)
-        residual = self.share * (torch.sigmoid(logits) - self.targets)
-        slope = (residual @ self.rotated) * self.scale + self.penalty * inner
-        return value, torch.cat([slope, residual.sum(dim=1, keepdim=True)], dim=1)
+        scale, penalty, label = self.scale[rows], self.penalty[rows], self.label[rows]
+        value = 0.5 * (penalty * inner.square()).sum(dim=1)
+        slope = torch.cat([penalty * inner, torch.zeros_like(bias)], dim=1)
+        scaled = inner * scale
+        # Some images at a time, so that logits and residuals stay in the cache.
+        for start in range(0, len(self.rotated), IMAGES_AT_ONCE):
+            part = slice(start, start + IMAGES_AT_ONCE)
+            features, share = self.rotated[part], self.share[label, part]
+            targets = self.targets[label, part]
+            logits = torch.addmm(bias, scaled, features.T)
+            loss = torch.nn.functional.softplus(logits).addcmul_(targets, logits, value=-1)
+            value += (share * loss).sum(dim=1)
+            residual = logits.sigmoid_().sub_(targets).mul_(share)
+            slope[:, :-1] += (residual @ features) * scale
+            slope[:, -1] += residual.sum(dim=1)
+        return value, slope
 
     def path(self, point: Tensor) -> Path:
         """Back to the features' own coordinates."""
@@ -94,20 +105,27 @@ def logistic_path(
         iterations: most that are made.
     """
     problems = _Problems(features, targets.to(features.dtype), strengths)
-    point = problems.start
-    value, slope = problems.evaluate(point)
+    solved = problems.start
+    rows = torch.arange(len(solved), device=solved.device)
+    point = solved
+    value, slope = problems.evaluate(point, rows)
     steps: list[Tensor] = []
     changes: list[Tensor] = []
     for _ in range(iterations):
-        open_still = slope.abs().amax(dim=1, keepdim=True) >= tolerance
-        if not bool(open_still.any()):
-            break
-        # A problem that is solved stays where it is: rounding alone would send it to and fro.
-        direction = -_inverse_hessian_times(slope, steps, changes) * open_still
-        moved, new_value, new_slope = _line_search(problems, point, value, slope, direction)
+        # A problem that is solved is left alone: it costs no more, and rounding cannot move it.
+        still = slope.abs().amax(dim=1) >= tolerance
+        if not bool(still.all()):
+            solved[rows] = point
+            rows, point, value, slope = rows[still], point[still], value[still], slope[still]
+            steps, changes = [one[still] for one in steps], [one[still] for one in changes]
+            if len(rows) == 0:
+                break
+        direction = -_inverse_hessian_times(slope, steps, changes)
+        moved, new_value, new_slope = _line_search(problems, rows, point, value, slope, direction)
         steps, changes = [*steps, moved - point][-MEMORY:], [*changes, new_slope - slope][-MEMORY:]
         point, value, slope = moved, new_value, new_slope
-    return problems.path(point)
+    solved[rows] = point
+    return problems.path(solved)
 
 
 def _inverse_hessian_times(slope: Tensor, steps: list[Tensor], changes: list[Tensor]) -> Tensor:
@@ -134,17 +152,24 @@ def _inverse_hessian_times(slope: Tensor, steps: list[Tensor], changes: list[Ten
 
 
 def _line_search(
-    problems: _Problems, point: Tensor, value: Tensor, slope: Tensor, direction: Tensor
+    problems: _Problems,
+    rows: Tensor,
+    point: Tensor,
+    value: Tensor,
+    slope: Tensor,
+    direction: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Halve each problem's own step until its value falls enough; one that cannot improve stays."""
     descent = (slope * direction).sum(dim=1)
     size = torch.ones_like(value)
+    moved = point + direction
+    new_value, new_slope = problems.evaluate(moved, rows)
     for _ in range(HALVINGS):
-        moved = point + size[:, None] * direction
-        new_value, new_slope = problems.evaluate(moved)
         short = new_value > value + SUFFICIENT * size * descent + ROUNDING * value.abs()
         if not bool(short.any()):
             return moved, new_value, new_slope
-        size = torch.where(short, size / 2, size)
-    moved = torch.where(short[:, None], point, moved)
-    return moved, *problems.evaluate(moved)
+        size[short] /= 2
+        moved[short] = point[short] + size[short, None] * direction[short]
+        new_value[short], new_slope[short] = problems.evaluate(moved[short], rows[short])
+    moved[short], new_value[short], new_slope[short] = point[short], value[short], slope[short]
+    return moved, new_value, new_slope

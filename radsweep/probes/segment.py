@@ -11,30 +11,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self, final
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from radsweep.errors import SpecError
 from radsweep.probes.base import (
     Choice,
     Fitted,
-    FrozenFeatures,
     Labelled,
     Probe,
     Range,
-    batches,
-    cosine_rate,
     read_settings,
+)
+from radsweep.probes.decoding import (
+    NOTHING,
+    REDUCTION,
+    Adapter,
+    Training,
+    grid_side,
+    to_grid,
+    train_decoder,
 )
 from radsweep.specs import Scalar
 
 VERSION = 1
-
-REDUCTION = 8
-"""Mask pixels along a side of one cell of the decoder's grid."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,7 @@ class Settings:
 
 
 @final
-class _Decoder(nn.Module):
+class Decoder(nn.Module):
     """Maps of one encoder in, mask logits [B, classes, 8 side, 8 side] out."""
 
     def __init__(self, widths: list[int], width: int, classes: int, side: tuple[int, int]) -> None:
@@ -71,8 +72,9 @@ class _Decoder(nn.Module):
         self.project = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in widths)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
+        """Levels float32 [B, C, h, w], one for each of ``widths``."""
         levels = [
-            _to_grid(project(level), self.side)
+            to_grid(project(level), self.side)
             for project, level in zip(self.project, maps, strict=True)
         ]
         grid = torch.stack(levels).sum(dim=0)
@@ -80,71 +82,6 @@ class _Decoder(nn.Module):
         fine = F.pixel_shuffle(self.rise(F.gelu(grid)), 2)
         fine = fine + self.refine(F.gelu(fine))
         return F.pixel_shuffle(self.draw(F.gelu(fine)), REDUCTION // 2)
-
-
-def _to_grid(level: Tensor, side: tuple[int, int]) -> Tensor:
-    """Area-averaged where the level is finer than the grid, interpolated where it is coarser."""
-    if level.shape[-2:] == side:
-        return level
-    if level.shape[-1] > side[1]:
-        return F.adaptive_avg_pool2d(level, side)
-    return F.interpolate(level, size=side, mode="bilinear", align_corners=False)
-
-
-@final
-class _FittedSegment(Fitted):
-    def __init__(
-        self, decoder: _Decoder, adapter: "_Adapter", size: tuple[int, int], batch_size: int
-    ) -> None:
-        self._decoder, self._adapter = decoder, adapter
-        self._size, self._batch_size = size, batch_size
-
-    @torch.inference_mode()
-    def predict(self, features: FrozenFeatures) -> NDArray[np.uint8]:
-        """Masks uint8 [n, classes, H, W]: where the logit is above 0."""
-        self._decoder.eval()
-        parts = []
-        for start in range(0, len(features), self._batch_size):
-            rows = np.arange(start, min(start + self._batch_size, len(features)))
-            logits = _to_size(self._decoder(self._adapter.maps(features, rows)), self._size)
-            parts.append((logits > 0).to(torch.uint8).cpu().numpy())
-        return np.concatenate(parts)
-
-
-@final
-class _Adapter:
-    """Standardises each channel of each level by its moments over the training images."""
-
-    def __init__(self, train: FrozenFeatures, device: torch.device) -> None:
-        self.device = device
-        self.centre, self.scale = [], []
-        for level in train.maps:
-            # In slices, since a float32 copy of all maps at once may not fit.
-            sums = np.zeros((2, level.shape[1]))
-            for start in range(0, len(level), 64):
-                part = level[start : start + 64].astype(np.float32)
-                sums += np.stack([part.sum(axis=(0, 2, 3)), np.square(part).sum(axis=(0, 2, 3))])
-            mean, square = sums / (level.size / level.shape[1])
-            spread = np.sqrt(np.maximum(square - mean**2, 1e-12))
-            self.centre.append(_channels(mean, device))
-            self.scale.append(_channels(1 / spread, device))
-
-    def maps(self, features: FrozenFeatures, rows: NDArray[np.int64]) -> list[Tensor]:
-        """Standardised float32 levels [B, C, h, w] of some rows."""
-        return [
-            (torch.from_numpy(level[rows]).to(self.device).float() - centre) * scale
-            for level, centre, scale in zip(features.maps, self.centre, self.scale, strict=True)
-        ]
-
-
-def _channels(values: NDArray[np.float64], device: torch.device) -> Tensor:
-    return torch.from_numpy(values.astype(np.float32)).to(device)[None, :, None, None]
-
-
-def _to_size(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    if logits.shape[-2:] == size:
-        return logits
-    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
 
 
 @final
@@ -183,51 +120,31 @@ class Segment(Probe):
     ) -> Fitted:
         """See ``Probe.fit``; targets are uint8 [n, classes, H, W]. ``val_score``: pooled Dice."""
         settings = self._settings
-        masks = train.targets
-        height, width = masks.shape[2:]
-        side = (-(-height // REDUCTION), -(-width // REDUCTION))
-        adapter = _Adapter(train.features, device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed % 2**63)
-            widths = [level.shape[1] for level in train.features.maps]
-            decoder = _Decoder(widths, settings.width, masks.shape[1], side)
-            # Structures are rare: begin by drawing nothing.
-            nn.init.constant_(decoder.draw.bias, -4.0)  # type: ignore[arg-type]
-        decoder.to(device).train()
-        optimiser = torch.optim.AdamW(
-            decoder.parameters(), lr=0.0, weight_decay=settings.weight_decay, foreach=True
+        adapter = Adapter(train.features, device)
+        decoder = make_decoder(train, settings.width, seed)
+        training = Training(
+            steps=settings.steps,
+            batch_size=settings.batch_size,
+            learning_rate=choice["learning_rate"],
+            weight_decay=settings.weight_decay,
+            dice_weight=settings.dice_weight,
+            predict_batch_size=settings.predict_batch_size,
         )
-        order = batches(len(train.features), settings.batch_size, settings.steps, seed)
-        for step, rows in enumerate(order):
-            for group in optimiser.param_groups:
-                group["lr"] = cosine_rate(step, settings.steps, choice["learning_rate"])
-            logits = _to_size(decoder(adapter.maps(train.features, rows)), (height, width))
-            wanted = torch.from_numpy(masks[rows]).to(device).float()
-            loss = _loss(logits, wanted, settings.dice_weight)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-        fitted = _FittedSegment(decoder, adapter, (height, width), settings.predict_batch_size)
-        fitted.val_score = _pooled_dice(val.targets, fitted.predict(val.features))
-        return fitted
+        return train_decoder(decoder, adapter, train, val, training, seed)
 
 
-def _loss(logits: Tensor, wanted: Tensor, dice_weight: float) -> Tensor:
-    """Cross-entropy plus soft Dice of the batch as a whole: an empty mask is no special case."""
-    probability = torch.sigmoid(logits)
-    shared = (probability * wanted).sum(dim=(0, 2, 3))
-    areas = probability.sum(dim=(0, 2, 3)) + wanted.sum(dim=(0, 2, 3))
-    dice = 1 - ((2 * shared + 1) / (areas + 1)).mean()
-    return F.binary_cross_entropy_with_logits(logits, wanted) + dice_weight * dice
+def make_decoder(train: Labelled, width: int, seed: int) -> Decoder:
+    """A decoder of ``width`` channels for the maps and masks of ``train``, weights from ``seed``.
 
-
-def _pooled_dice(target: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> float:
-    """Mean over classes of Dice with areas summed over images; a class that is nowhere counts 0."""
-    shared = (target & predicted).sum(axis=(0, 2, 3), dtype=np.int64)
-    areas = target.sum(axis=(0, 2, 3), dtype=np.int64) + predicted.sum(
-        axis=(0, 2, 3), dtype=np.int64
-    )
-    return float((2 * shared / np.maximum(areas, 1)).mean())
+    What is equal for all encoders starts from the same weights for all of them.
+    """
+    masks = train.targets
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed % 2**63)
+        widths = [level.shape[1] for level in train.features.maps]
+        decoder = Decoder(widths, width, masks.shape[1], grid_side(*masks.shape[2:]))
+        nn.init.constant_(decoder.draw.bias, NOTHING)  # type: ignore[arg-type]
+    return decoder
 
 
 PROBE = Segment

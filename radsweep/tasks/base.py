@@ -53,6 +53,8 @@ class Examples:
     patients: NDArray[np.str_]
     """Patient of each image: the unit that is resampled."""
     targets: Targets
+    pixel_spacing_mm: NDArray[np.float32] | None = None
+    """Of each image, NaN where unknown; None in a task that measures no distance."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -98,7 +100,9 @@ class Task(ABC):
     columns: ClassVar[tuple[str, ...]]
     """Columns of the manifest that it reads; ``finding_*`` stands for all that begin so."""
     probes: ClassVar[tuple[str, ...]]
-    """Modules of ``radsweep.probes`` that answer it."""
+    """Modules of ``radsweep.probes`` that always answer it."""
+    other_probes: ClassVar[tuple[str, ...]] = ()
+    """Those that answer it too where the protocol asks, by giving one of their settings."""
     headline: ClassVar[str]
     """The metric by whose macro mean the task is plotted first."""
     needs: ClassVar[Needs]
@@ -133,6 +137,15 @@ class Task(ABC):
 
         Columns ``image_id``, ``patient_id``, ``label``, ``target``, ``prediction``, and the task's
         own.
+        """
+
+    @abstractmethod
+    def predicted(self, data: TaskData, table: pl.DataFrame) -> Predictions:
+        """The predictions that ``table`` wrote, for ``measure`` to be asked again.
+
+        Args:
+            data: what they answer.
+            table: as ``table`` gave it.
         """
 
 

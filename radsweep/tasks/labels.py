@@ -160,3 +160,13 @@ def label_table(data: TaskData, predictions: Predictions) -> pl.DataFrame:
         .filter(pl.col("target").is_not_nan())
         .with_columns(pl.col("target").cast(pl.Int8))
     )
+
+
+def label_predictions(data: TaskData, table: pl.DataFrame) -> NDArray[np.float32]:
+    """Logits float32 [n, labels] of a ``label_table``; NaN where the target is not known."""
+    image = {name: i for i, name in enumerate(data.test.image_ids)}
+    label = {name: i for i, name in enumerate(data.labels)}
+    logits = np.full((len(data.test), len(data.labels)), np.nan, dtype=np.float32)
+    rows = table["image_id"].replace_strict(image), table["label"].replace_strict(label)
+    logits[rows[0].to_numpy(), rows[1].to_numpy()] = table["prediction"].to_numpy()
+    return logits

@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from radsweep.corpus.manifest import Corpus
 from radsweep.specs import Protocol
 from radsweep.tasks.base import Measurement, Needs, Predictions, Task, TaskData
-from radsweep.tasks.labels import check_label_columns, label_data, label_table, measure_labels
+from radsweep.tasks.labels import (
+    check_label_columns,
+    label_data,
+    label_predictions,
+    label_table,
+    measure_labels,
+)
 
 VERSION = 1
 PREFIX = "tube_"
@@ -28,6 +34,7 @@ class LinesTubes(Task):
     name: ClassVar[str] = "lines_tubes"
     columns: ClassVar[tuple[str, ...]] = ("tube_*", "view")
     probes: ClassVar[tuple[str, ...]] = ("linear",)
+    other_probes: ClassVar[tuple[str, ...]] = ("few_shot", "knn")
     headline: ClassVar[str] = "auroc"
     needs: ClassVar[Needs] = "pooled"
 
@@ -49,6 +56,10 @@ class LinesTubes(Task):
     def table(self, data: TaskData, predictions: Predictions) -> pl.DataFrame:
         """One row per image and known label; ``prediction`` is a logit."""
         return label_table(data, predictions)
+
+    def predicted(self, data: TaskData, table: pl.DataFrame) -> Predictions:
+        """See ``Task.predicted``; NaN where the target is not known."""
+        return label_predictions(data, table)
 
 
 TASK = LinesTubes

@@ -2,15 +2,17 @@
 
 Data: frontal images whose masks are known (a known empty mask counts). Split: the corpus's train,
 val and test. Target: one binary mask a class, which may overlap. Metrics, per class and as means
-over classes: ``dice`` and ``cldice``, means over the test images on which the class is present or
-predicted; an image where both masks are empty says nothing and is left out, one where a single mask
-is empty counts 0. ``pooled_dice`` is twice the shared area over the sum of both, areas summed over
-all test images.
+over classes: ``dice``, ``iou``, ``cldice`` and ``connectivity``, and the distances
+``hausdorff_95_pixels``, ``hausdorff_95_mm`` and ``tip_distance_mm``, lower being better, the latter
+two over the images whose pixel spacing is known. All are means over the test images on which the
+class is present or predicted: an image where both masks are empty says nothing and is left out, one
+where a single mask is empty counts 0, and as a distance the image's diagonal. ``pooled_dice`` is
+twice the shared area over the sum of both, areas summed over all test images.
 """
 
 import zlib
-from collections.abc import Mapping
-from typing import Any, ClassVar, final
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeAlias, final
 
 import numpy as np
 import polars as pl
@@ -34,10 +36,14 @@ from radsweep.tasks.base import (
     choose,
     require_images,
 )
-from radsweep.tasks.overlap import centre_line_dice, dice
+from radsweep.tasks.overlap import centre_line_dice, dice, intersection_over_union
 from radsweep.tasks.resample import divided, macro, weighted_means, weighted_sums
+from radsweep.tasks.surface import connectivity, hausdorff_95, tip_distance
 
 VERSION = 1
+
+Metric: TypeAlias = Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.float64]]
+"""Of target and predicted masks [n, H, W]: values [n]."""
 
 
 @final
@@ -47,6 +53,7 @@ class LinesTubesSeg(Task):
     name: ClassVar[str] = "lines_tubes_seg"
     columns: ClassVar[tuple[str, ...]] = ("view", "mask_offset")
     probes: ClassVar[tuple[str, ...]] = ("segment",)
+    other_probes: ClassVar[tuple[str, ...]] = ("segment_image", "segment_linear")
     headline: ClassVar[str] = "dice"
     needs: ClassVar[Needs] = "dense"
 
@@ -88,12 +95,14 @@ class LinesTubesSeg(Task):
                 f"task {self.name}: no mask class of corpus {corpus.name} is drawn in "
                 f"{MIN_PATIENTS} patients of train and of test; ingest more or raise the caps"
             )
+        spacing = manifest["pixel_spacing_mm"].fill_null(float("nan")).to_numpy()
         splits = {
             split: Examples(
                 rows=rows,
                 image_ids=ids,
                 patients=patients,
                 targets=np.ascontiguousarray(masks[split][:, kept]),
+                pixel_spacing_mm=spacing[rows].astype(np.float32),
             )
             for split, (rows, ids, patients) in chosen.items()
         }
@@ -104,7 +113,7 @@ class LinesTubesSeg(Task):
     def measure(
         self, data: TaskData, predictions: Predictions, weights: NDArray[np.uint16]
     ) -> list[Measurement]:
-        """``dice``, ``cldice`` and ``pooled_dice`` per class and macro.
+        """All metrics of the module's text, per class and macro.
 
         Args:
             data: with targets uint8 [n, classes, H, W].
@@ -117,15 +126,13 @@ class LinesTubesSeg(Task):
             (targets + predicted).sum(axis=(2, 3)),
         )
         shared, both = (weighted_sums(weights, each.astype(np.float64)) for each in area)
-        lines = np.stack(
-            [centre_line_dice(targets[:, i], predicted[:, i]) for i in range(len(data.labels))],
-            axis=1,
-        )
+        spacing = data.test.pixel_spacing_mm
+        assert spacing is not None
         found = {
-            "dice": weighted_means(weights, dice(targets, predicted)),
-            "cldice": weighted_means(weights, lines),
-            "pooled_dice": divided(shared, both),
+            name: weighted_means(weights, values)
+            for name, values in _by_image(targets, predicted, spacing).items()
         }
+        found["pooled_dice"] = divided(shared, both)
         positives = targets.any(axis=(2, 3)).sum(axis=0)
         rows = []
         for metric, values in found.items():
@@ -165,6 +172,43 @@ class LinesTubesSeg(Task):
                 "width": pl.repeat(width, images * classes, dtype=pl.Int32, eager=True),
             }
         )
+
+    def predicted(self, data: TaskData, table: pl.DataFrame) -> Predictions:
+        """See ``Task.predicted``; uint8 [n, classes, H, W]."""
+        masks = np.zeros_like(np.asarray(data.test.targets))
+        image = {name: i for i, name in enumerate(data.test.image_ids)}
+        for row in table.select("image_id", "label", "mask").iter_rows(named=True):
+            bits = np.frombuffer(zlib.decompress(row["mask"]), dtype=np.uint8)
+            place = image[row["image_id"]], data.labels.index(row["label"])
+            masks[place] = np.unpackbits(bits, count=masks[place].size).reshape(masks[place].shape)
+        return masks
+
+
+def _by_image(
+    targets: NDArray[np.uint8], predicted: NDArray[np.uint8], spacing_mm: NDArray[np.float32]
+) -> dict[str, NDArray[np.float64]]:
+    """Metric -> values [n, classes] of masks [n, classes, H, W], NaN where it says nothing.
+
+    Those in millimetres are there where any spacing [n] is known.
+    """
+
+    def of(metric: Metric) -> NDArray[np.float64]:
+        classes = range(targets.shape[1])
+        return np.stack([metric(targets[:, i], predicted[:, i]) for i in classes], axis=1)
+
+    apart = of(hausdorff_95)
+    found = {
+        "dice": dice(targets, predicted),
+        "cldice": of(centre_line_dice),
+        "iou": intersection_over_union(targets, predicted),
+        "connectivity": of(connectivity),
+        "hausdorff_95_pixels": apart,
+    }
+    if np.isfinite(spacing_mm).any():
+        millimetres = spacing_mm.astype(np.float64)[:, None]
+        found["hausdorff_95_mm"] = apart * millimetres
+        found["tip_distance_mm"] = of(tip_distance) * millimetres
+    return found
 
 
 TASK = LinesTubesSeg

@@ -147,6 +147,11 @@ class Reports(Task):
             }
         )
 
+    def predicted(self, data: TaskData, table: pl.DataFrame) -> Predictions:
+        """See ``Task.predicted``."""
+        text = dict(zip(table["image_id"], table["prediction"], strict=True))
+        return [text[image] for image in data.test.image_ids]
+
 
 def _stated(texts: Predictions) -> NDArray[np.bool_]:
     """[n, findings]: whether a text states the finding, for certain or as possible."""

@@ -68,13 +68,18 @@ def png(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def write_corpus(store: Store, *, masks: bool = True, reports: bool = True) -> None:
+def write_corpus(
+    store: Store, *, masks: bool = True, reports: bool = True, blank: bool = False
+) -> None:
+    """``blank`` x-rays show nothing of what is said of them."""
     generator = np.random.default_rng(0)
     rows, shard = [], b""
     for split, patients in SPLITS.items():
         for patient in range(patients):
             for image in range(2):
                 pixels, drawn, labels = paint(generator)
+                if blank:
+                    pixels = generator.integers(40, 80, (SIZE, SIZE), dtype=np.uint8)
                 picture, mask = png(pixels), png(drawn[0] | drawn[1] << 1)
                 place = {"offset": len(shard), "length": len(picture), "crc32": zlib.crc32(picture)}
                 shard += picture
@@ -90,6 +95,7 @@ def write_corpus(store: Store, *, masks: bool = True, reports: bool = True) -> N
                     }
                     | {"exam_id": f"{split}{patient:03d}", "split": split, "view": "frontal"}
                     | {"height": SIZE, "width": SIZE, "corpus": CORPUS, "shard": 0}
+                    | {"pixel_spacing_mm": 0.5 if image else None}
                     | {"report": report(labels) if reports else None}
                     | {"pixels_digest": f"{split}{patient}{image}", **place, **labels}
                 )

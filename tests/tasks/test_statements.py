@@ -71,3 +71,38 @@ def test_it_reads_what_the_phantom_s_radiologists_wrote(hospital: str) -> None:
                 # "The lungs are clear" denies four findings and names none of them.
                 expected = written.get(stance, DENIED)
                 assert found.get(name, DENIED) == expected, (name, stance, text)
+
+
+NEGATIONS = [
+    ("No focal consolidation, effusion or pneumothorax.", "effusion", DENIED),
+    ("No focal consolidation, effusion or pneumothorax.", "consolidation", DENIED),
+    ("There is no evidence of pulmonary edema.", "edema", DENIED),
+    ("Negative for pneumothorax.", "pneumothorax", DENIED),
+    ("Lungs are free of consolidation.", "consolidation", DENIED),
+    ("Neither effusion nor pneumothorax.", "pneumothorax", DENIED),
+    ("Absence of pleural fluid.", "effusion", DENIED),
+    ("Pneumothorax is not identified.", "pneumothorax", DENIED),
+    ("Pleural effusions are absent.", "effusion", DENIED),
+    ("Interval resolution of the right effusion.", "effusion", DENIED),
+    ("No displaced rib fracture.", "fracture", DENIED),
+    ("Pneumonia has been ruled out.", "consolidation", DENIED),
+    ("No nodule; mild cardiomegaly.", "nodule", DENIED),
+    ("No nodule; mild cardiomegaly.", "cardiomegaly", PRESENT),
+    ("No effusion. Small apical pneumothorax.", "pneumothorax", PRESENT),
+    ("Not only effusion, also atelectasis.", "effusion", PRESENT),
+    ("No interval change in the pneumothorax.", "pneumothorax", PRESENT),
+    ("Without effusion, however there is consolidation.", "consolidation", PRESENT),
+    ("Clear lungs except for a nodule.", "nodule", PRESENT),
+    ("Pneumothorax cannot be entirely excluded.", "pneumothorax", POSSIBLE),
+    ("Pneumonia is not ruled out.", "consolidation", POSSIBLE),
+    ("May represent early pneumonia.", "consolidation", POSSIBLE),
+    ("Questionable nodule in the left apex.", "nodule", POSSIBLE),
+    ("Atelectasis versus consolidation.", "atelectasis", POSSIBLE),
+    ("Atelectasis versus consolidation.", "consolidation", POSSIBLE),
+    ("Concern for pulmonary edema.", "edema", POSSIBLE),
+]
+
+
+def test_a_negation_set_is_read_without_a_fault() -> None:
+    read = {(text, name): stated(text).get(name) for text, name, _ in NEGATIONS}
+    assert read == {(text, name): state for text, name, state in NEGATIONS}

@@ -1,0 +1,176 @@
+import dataclasses
+import os
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy.stats import false_discovery_control, norm
+
+from radsweep.corpus.manifest import Corpus
+from radsweep.errors import SpecError
+from radsweep.evaluate.clinical import clinical_scores
+from radsweep.evaluate.compare import differences, holm, left_out_labels, paired_differences
+from radsweep.evaluate.local import run_grid_locally
+from radsweep.evaluate.trial import make_task
+from radsweep.evaluate.wanted import wanted
+from radsweep.store import Store, scores
+from radsweep.store.layout import predictions_file
+from radsweep.store.scores import SCHEMA
+from tests.evaluate import toy
+from tests.evaluate.conftest import fresh
+
+CELLS = toy.sweep().cells()
+
+
+@pytest.mark.parametrize("task", toy.protocol().tasks)
+def test_stored_predictions_give_the_stored_scores_again(scored: Store, task: str) -> None:
+    corpus = Corpus.open(scored, toy.CORPUS)
+    made = make_task(task)
+    data = made.data(corpus, toy.protocol())
+    row = next(each for each in wanted(scored, toy.sweep(), CELLS) if each.unit.task == task)
+    table = scored.read_table(predictions_file(row.trial))
+    weights = np.ones((1, len(data.test)), np.uint16)
+    again = made.measure(
+        data, made.predicted(data, table.sample(fraction=1.0, shuffle=True)), weights
+    )
+    written = scores.read(scored, [row.score])
+    assert len(again) == written.height
+    for one in again:
+        value = written.filter(metric=one.metric, label=one.label)["value"].item()
+        assert np.isnan(one.values[0]) if value is None else one.values[0] == pytest.approx(value)
+
+
+def test_a_difference_is_that_of_the_scores_with_an_interval_around_it(scored: Store) -> None:
+    sweep = toy.sweep()
+    found = paired_differences(scored, sweep, CELLS, "lines_tubes_seg")
+    assert found.select("cell", "other").rows() == [(CELLS[0].name, CELLS[1].name)]
+    row = found.row(0, named=True)
+    written = {
+        each.cell.name: scores.read(scored, [each.score]).filter("headline").row(0, named=True)
+        for each in wanted(scored, sweep, CELLS)
+        if each.unit.task == "lines_tubes_seg"
+    }
+    ours, theirs = (written[cell.name] for cell in CELLS)
+    assert row["difference"] == pytest.approx(ours["value"] - theirs["value"])
+    assert row["ci_low"] <= row["difference"] <= row["ci_high"]
+    draws = np.array(ours["draws"]) - np.array(theirs["draws"])
+    assert row["ci_low"] == pytest.approx(np.quantile(draws, 0.025), abs=1e-6)
+    assert row["p"] == row["p_holm"]
+    assert (row["metric"], row["label"], row["probe"]) == ("dice", "macro", "segment")
+
+
+def test_one_label_and_another_metric_can_be_asked_for_and_an_unknown_one_is_refused(
+    scored: Store,
+) -> None:
+    sweep = toy.sweep()
+    one = paired_differences(scored, sweep, CELLS, "findings", metric="auprc", label="nodule")
+    assert one.select("metric", "label").row(0) == ("auprc", "nodule")
+    with pytest.raises(SpecError, match="has no dice of 'macro'; it has auprc of effusion"):
+        paired_differences(scored, sweep, CELLS, "findings", metric="dice")
+    with pytest.raises(SpecError, match="does not score the task 'other'"):
+        paired_differences(scored, sweep, CELLS, "other")
+
+
+def test_holm_s_correction_is_the_step_down_by_hand() -> None:
+    p = np.array([0.04, 0.001, 0.03, 0.5])
+    assert holm(p).tolist() == pytest.approx([0.09, 0.004, 0.09, 0.5])
+    many = np.random.default_rng(0).random(30)
+    assert (holm(many) >= many).all() and (holm(many) <= np.minimum(1, 30 * many)).all()
+    assert (holm(many) >= false_discovery_control(many) - 1e-12).all()
+    assert holm(np.array([])).size == 0
+
+
+def _draws(generator: np.random.Generator, truths: list[float]) -> dict[str, np.ndarray]:
+    """Scores that share a large noise and have a small one of their own, as estimate and draws."""
+    resamples = 200
+    shared = generator.normal(size=1 + resamples) * 0.1
+    found = {}
+    for i, truth in enumerate(truths):
+        own = generator.normal(size=1 + resamples) * 0.01
+        estimate = truth + shared[0] + own[0]
+        found[f"c{i}"] = np.concatenate([[estimate], estimate + shared[1:] + own[1:]])
+    return found
+
+
+def test_equal_encoders_are_told_apart_in_about_5_of_100_families_of_pairs() -> None:
+    generator = np.random.default_rng(1)
+    families = 400
+    wrong = 0
+    for _ in range(families):
+        rows = differences(_draws(generator, [0.8] * 4))
+        assert len(rows) == len(list(combinations(range(4), 2)))
+        wrong += any(row["p_holm"] < 0.05 for row in rows)
+    assert wrong / families < 0.08
+
+
+def test_an_encoder_that_is_better_by_five_standard_errors_is_found_through_the_correction() -> (
+    None
+):
+    rows = differences(_draws(np.random.default_rng(2), [0.8, 0.8, 0.9]))
+    apart = {(row["cell"], row["other"]): row for row in rows}
+    assert apart["c0", "c2"]["p_holm"] < 0.01 and apart["c0", "c2"]["difference"] < 0
+    spread = (apart["c0", "c2"]["ci_high"] - apart["c0", "c2"]["ci_low"]) / (2 * norm.ppf(0.975))
+    assert spread == pytest.approx(0.01 * np.sqrt(2), rel=0.3)
+
+
+def test_two_encoders_that_answer_alike_have_no_p_value() -> None:
+    values = np.linspace(0.1, 0.9, 101)
+    rows = differences({"a": values, "b": values.copy(), "c": values[::-1].copy()})
+    assert rows[0]["difference"] == 0 and rows[0]["p"] is None and rows[0]["p_holm"] is None
+    assert rows[1]["p"] is not None and rows[1]["p_holm"] is not None
+
+
+def test_labels_with_too_few_patients_are_listed_with_the_reason_and_are_in_no_mean(
+    tmp_path: Path,
+) -> None:
+    store = fresh(tmp_path)
+    path = "corpora/toy@1/manifest.parquet"
+    manifest = store.read_table(path)
+    is_rare = (pl.col("split") == "test") & (pl.int_range(pl.len()) % 20 > 0)
+    rare = pl.when(is_rare).then(0).otherwise(pl.col("finding_nodule")).cast(pl.Int8)
+    store.write_table(path, manifest.with_columns(finding_nodule=rare))
+    sweep = toy.sweep("findings")
+    assert run_grid_locally(store, sweep, CELLS, progress=lambda done, total: None) == []
+    rows = wanted(store, sweep, CELLS)
+    found = left_out_labels(store, rows)
+    assert found.select("task", "label").rows() == [("findings", "finding_nodule")]
+    assert "test patients with it; at least 5 are needed" in found["reason"].item()
+    written = scores.read(store, [row.score for row in rows])
+    assert set(written["label"]) == {"effusion", "macro"}
+
+
+def test_a_clinical_metric_is_scored_from_stored_reports_with_the_shared_resamples(
+    scored: Store,
+) -> None:
+    sweep = toy.sweep()
+    rows = clinical_scores(scored, sweep, CELLS, "tests.tasks.toy_metric")
+    assert rows.schema == SCHEMA
+    assert rows["cell"].to_list() == [cell.name for cell in CELLS]
+    assert rows["metric"].unique().to_list() == ["word_recall"]
+    assert (rows["ci_low"] <= rows["value"]).all() and (rows["value"] <= rows["ci_high"]).all()
+    assert not rows["headline"].any()
+    without = dataclasses.replace(sweep, protocol=toy.protocol("findings"))
+    assert clinical_scores(scored, without, CELLS, "tests.tasks.toy_metric").is_empty()
+
+
+def test_a_probe_is_added_by_naming_one_of_its_settings_and_moves_no_other_score(
+    scored: Store, tmp_path: Path
+) -> None:
+    sweep = toy.sweep()
+    more = {**dict(toy.protocol().settings), "knn.neighbours": 5, "segment_image.steps": 20}
+    wider = dataclasses.replace(sweep, protocol=dataclasses.replace(toy.protocol(), settings=more))
+    before = {row.score for row in wanted(scored, sweep, CELLS)}
+    rows = wanted(scored, wider, CELLS)
+    assert before <= {row.score for row in rows}
+    added = [row for row in rows if row.score not in before]
+    assert {(row.unit.task, row.unit.probe) for row in added} == {
+        ("findings", "knn"),
+        ("lines_tubes", "knn"),
+        ("lines_tubes_seg", "segment_image"),
+    }
+    assert added[0].name == f"{CELLS[0].name} / findings (knn)"
+    assert run_grid_locally(scored, wider, CELLS, progress=lambda done, total: None) == []
+    assert scores.read(scored, [added[0].score]).filter("headline")["value"].item() > 0.8
+    assert os.path.isdir(scored.full("features"))
