@@ -44,5 +44,9 @@ class CollapsedError(CellError):
     state = "collapsed"
 
 
+class PreemptedError(RadsweepError):
+    """The machine is about to be taken away; a checkpoint was kept, and the cell can go on."""
+
+
 class LeaseLostError(RadsweepError):
     """Another driver has taken this cell over, so this one must stop writing to it."""

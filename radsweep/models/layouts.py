@@ -59,6 +59,24 @@ DINO_HEAD: Rules = (
 )
 """The projection head that RAD-DINO publishes beside its encoder."""
 
+
+def to_dino_head(paradigm: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A DINO head under RAD-DINO's names; empty where there is none that these names can say.
+
+    They know no second head for patches and no batch normalisation, whose layers move the numbers
+    of those that follow.
+    """
+    rules: Rules = (
+        (r"head\.(mlp\.[024]\.(?:weight|bias))", r"\1"),
+        (r"head\.prototypes\.scale", "last_layer.weight_g"),
+        (r"head\.prototypes\.direction", "last_layer.weight_v"),
+    )
+    head = {name: tensor for name, tensor in paradigm.items() if name.startswith("head.")}
+    if any(not any(re.fullmatch(rule, name) for rule, _ in rules) for name in head):
+        return {}
+    return rename(head, rules, "dino head (export)")
+
+
 MI2_IMAGE: Rules = tuple(
     (rf"image_encoder\.{pattern}", f"model.{replacement}")
     for pattern, replacement in (

@@ -184,8 +184,10 @@ def export(folder: Path, layout: str, out: Path) -> None:
     """Write a finished cell's encoder so that other software loads it.
 
     ``timm``: for ``timm.create_model(..., checkpoint_path=...)``. ``hf``: a folder for
-    transformers' ``Dinov2Model``. ``dinov2``: the names of DINOv2's code. ``mi2``:
-    MedImageInsight's folder, text tower and tokenizer included where the cell has them.
+    transformers' ``Dinov2Model``, which versions 4 and 5 both read. ``dinov2``: the names of
+    DINOv2's code. Both bring ``dino_head.safetensors``, as RAD-DINO does, where the cell has such a
+    head. ``mi2``: MedImageInsight's folder, text tower and tokenizer included where the cell has
+    them.
     ``load_start`` reads each back without a difference.
 
     Args:
@@ -233,6 +235,12 @@ def _require_vit(start: StartWeights, layout: str) -> None:
         )
 
 
+def _write_dino_head(start: StartWeights, out: Path) -> None:
+    head = layouts.to_dino_head(start.paradigm)
+    if head:
+        save_file(contiguous(head), out / HEAD)
+
+
 def _write_hf(start: StartWeights, about: dict[str, str], out: Path) -> None:
     _require_vit(start, "hf")
     if "model.reg_token" in start.encoder:
@@ -244,6 +252,7 @@ def _write_hf(start: StartWeights, about: dict[str, str], out: Path) -> None:
         out / "model.safetensors",
         metadata={"format": "pt"},
     )
+    _write_dino_head(start, out)
     _write_json(out / "config.json", _hf_config(start.encoder, about))
     size = int(about["image_size"])
     preprocessor = {
@@ -287,6 +296,7 @@ def _hf_config(encoder: Mapping[str, Tensor], about: dict[str, str]) -> dict[str
 def _write_dinov2(start: StartWeights, about: dict[str, str], out: Path) -> None:
     _require_vit(start, "dinov2")
     save_file(contiguous(layouts.to_dinov2(start.encoder)), out / "backbone_compatible.safetensors")
+    _write_dino_head(start, out)
 
 
 def _write_mi2(start: StartWeights, about: dict[str, str], out: Path) -> None:

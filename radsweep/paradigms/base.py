@@ -1,13 +1,14 @@
 """What every way to learn must answer. The loop calls these and nothing else."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
 from torch import Tensor, nn
 
 from radsweep.corpus.example import Viewer
+from radsweep.errors import SpecError
 from radsweep.models.backbone import Backbone
 from radsweep.models.weights import StartWeights
 from radsweep.specs import Recipe
@@ -78,12 +79,39 @@ class Paradigm(nn.Module, ABC):
         Default: nothing.
         """
 
-    def monitors(self) -> dict[str, float]:
-        """Health figures of the last step, for the log.
+    def features(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """What ``terms`` needs of each example: tensors whose first axis is the examples.
 
-        Raises CollapsedError when it has collapsed.
+        ``losses(batch, spent)`` is ``terms(features(batch), batch, spent)``, so that a batch can be
+        encoded part by part. Raises SpecError for a paradigm that cannot.
+        """
+        raise SpecError(
+            f"{type(self).__name__} takes a batch as a whole; leave images_at_once out, or give it "
+            "features and terms"
+        )
+
+    def terms(
+        self, features: Sequence[Tensor], batch: Mapping[str, Tensor], spent: float
+    ) -> dict[str, Tensor]:
+        """The terms of ``losses`` from the features of a whole batch, in the same order."""
+        raise SpecError(f"{type(self).__name__} has features and no terms; write them")
+
+    def schedules(self, spent: float) -> dict[str, float]:
+        """What the paradigm itself changes over the budget, by name, for the log.
+
+        Default: nothing.
         """
         return {}
+
+    def monitors(self) -> dict[str, float]:
+        """Health figures of the last step, for the log. A collective: all ranks give the same."""
+        return {}
+
+    def judge(self, figures: Mapping[str, float]) -> None:
+        """Raise CollapsedError, or another CellError, where ``monitors`` tell of a lost cell.
+
+        Called once the figures are in the log. Default: nothing.
+        """
 
     @abstractmethod
     def save(self, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -30,53 +31,80 @@ def entropy(probability: Tensor) -> Tensor:
     return terms.sum(dim=-1)
 
 
-def health(cls: Tensor, targets: Tensor, loss: Tensor) -> dict[str, float]:
+def health(cls: Tensor, scores: Tensor, targets: Tensor, loss: Tensor) -> dict[str, float]:
     """Figures of one batch of a teacher and its student, over all ranks.
 
     Args:
         cls: the teacher's class tokens [n, D] of this rank; rows of different images are needed.
-        targets: the teacher's probabilities [n, K].
+        scores: the teacher's, over prototypes [m, K].
+        targets: the probabilities [m, K] that are made of them.
         loss: this rank's mean cross-entropy, a scalar.
 
     Returns:
-        ``cls_cosine`` (mean over pairs), ``rank_me``, ``teacher_entropy`` (nats, of an image),
-        ``teacher_kl`` (cross-entropy above it) and ``prototypes_used`` (exp of the entropy of the
-        mean).
+        ``cls_cosine`` (mean over pairs), ``rank_me``, ``teacher_spread`` (standard deviation of an
+        image's scores over prototypes), ``teacher_entropy`` (nats, of an image), ``teacher_kl``
+        (cross-entropy above it) and ``prototypes_used`` (exp of the entropy of the mean).
     """
+    spread = gather_rows(scores.float().std(dim=1))
     cls, targets = gather_rows(cls), gather_rows(targets)
     own = float(entropy(targets).mean())
     total = float(gather_rows(loss.reshape(1)).mean())
     return {
         "cls_cosine": mean_cosine(cls),
         "rank_me": rank_me(cls),
+        "teacher_spread": float(spread.mean()),
         "teacher_entropy": own,
         "teacher_kl": total - own,
         "prototypes_used": float(entropy(targets.mean(dim=0)).exp()),
     }
 
 
-def judge(
-    figures: Mapping[str, float],
-    prototypes: int,
-    most_cosine: float,
-    most_entropy: float,
-    when: str,
-) -> None:
-    """Raise CollapsedError where all images look alike, or every target is the uniform one.
+class Limits(Protocol):
+    """Beyond which an encoder has collapsed; DINOv2's settings are such."""
+
+    @property
+    def prototypes(self) -> int:
+        """K; a uniform target has an entropy of ln K."""
+
+    @property
+    def collapse_cosine(self) -> float:
+        """Largest ``cls_cosine``."""
+
+    @property
+    def collapse_entropy(self) -> float:
+        """Largest ``teacher_entropy``, as a share of ln K."""
+
+    @property
+    def collapse_prototypes(self) -> float:
+        """Least ``prototypes_used``."""
+
+
+def judge(figures: Mapping[str, float], limits: Limits, when: str) -> None:
+    """Raise CollapsedError where all images look alike, or all targets are one.
 
     Args:
         figures: of ``health``.
-        prototypes: K; a uniform target has an entropy of ln K.
-        most_cosine: limit of ``cls_cosine``.
-        most_entropy: limit of ``teacher_entropy``, as a share of ln K.
+        limits: what is allowed.
         when: words for the message.
     """
-    share = figures["teacher_entropy"] / math.log(prototypes)
-    cosine = figures["cls_cosine"]
-    if cosine > most_cosine or share > most_entropy:
+    share = figures["teacher_entropy"] / math.log(limits.prototypes)
+    cosine, used = figures["cls_cosine"], figures["prototypes_used"]
+    faults = []
+    if cosine > limits.collapse_cosine:
+        faults.append(
+            f"the mean cosine between images is {cosine:.5f} (> {limits.collapse_cosine})"
+        )
+    if share > limits.collapse_entropy:
+        faults.append(
+            f"the teacher's entropy is {share:.5f} of a blind guess's (> {limits.collapse_entropy})"
+        )
+    if used < limits.collapse_prototypes:
+        faults.append(
+            f"all images choose {used:.3f} of {limits.prototypes} prototypes "
+            f"(< {limits.collapse_prototypes})"
+        )
+    if faults:
         raise CollapsedError(
-            f"{when} the mean cosine between images is {cosine:.5f} (limit {most_cosine}) and the "
-            f"teacher's entropy {share:.5f} of a uniform guess's (limit {most_entropy}): the "
-            "encoder does not tell images apart. Use targets=sinkhorn, head_batch_norm, fewer "
-            "prototypes, a head_warmup or a larger batch"
+            f"{when} {' and '.join(faults)}: the encoder does not tell images apart. Use "
+            "targets=sinkhorn, head_batch_norm, fewer prototypes, a head_warmup or a larger batch"
         )

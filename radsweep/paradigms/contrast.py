@@ -1,4 +1,4 @@
-"""The contrastive loss of UniCL (Yang et al. 2022), of which CLIP's is a case.
+"""The contrastive loss of UniCL (Yang et al. 2022), of which CLIP's is a case; and SigLIP's.
 
 Images and texts of a batch are paired; two pairs of one class are positives of each other. Class 0
 means "like nothing else", so that a batch of zeros is CLIP (Radford et al. 2021); a negative class
@@ -14,6 +14,9 @@ from radsweep.paradigms.gather import gather_rows, sum_over_ranks, world
 
 LARGEST_SCALE = math.log(100.0)
 """Of the logarithm of the logit scale, as in CLIP."""
+
+FIRST_BIAS = -10.0
+"""Of SigLIP's logits at first: nearly all pairs are negatives (Zhai et al. 2023, section 3.2)."""
 
 
 def positives(same: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -60,6 +63,32 @@ def contrast(image: Tensor, text: Tensor, same: Tensor, logit_scale: Tensor) -> 
             scale * text @ gather_rows(image).T, targets, rows, columns
         )
         return loss / 2
+
+
+def sigmoid_contrast(
+    image: Tensor, text: Tensor, same: Tensor, logit_scale: Tensor, logit_bias: Tensor
+) -> Tensor:
+    """SigLIP's loss: every pair a yes or no of its own, in float32 (Zhai et al. 2023, section 3).
+
+    L = -mean_i sum_j log sigmoid(z_ij (s <u_i, v_j> + b)), z = 1 for positives and -1 else.
+    Averaged over ranks it is the loss of the whole batch, and so is its gradient.
+
+    Args:
+        image: [n, D] of this rank's images; normalised here.
+        text: [n, D] of their texts.
+        same: int64 [n] classes, see ``positives``.
+        logit_scale: scalar, the logarithm of s; at most ln 100 is used.
+        logit_bias: scalar b.
+    """
+    with torch.autocast(image.device.type, enabled=False):
+        image = torch.nn.functional.normalize(image.float(), dim=-1)
+        text = torch.nn.functional.normalize(text.float(), dim=-1)
+        scale = logit_scale.float().clamp(max=LARGEST_SCALE).exp()
+        targets, rows, columns = positives(same)
+        logits = scale * image @ gather_rows(text).T + logit_bias.float()
+        signed = torch.where(targets, logits, -logits)
+        losses = -torch.nn.functional.logsigmoid(signed).masked_fill(~columns, 0.0)
+        return _mean(losses.sum(dim=1), rows)
 
 
 def floor(same: Tensor) -> Tensor:

@@ -127,3 +127,13 @@ class DinoHead(nn.Module):
 
 def _shapes(state: Mapping[str, Tensor]) -> str:
     return ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in sorted(state.items()))
+
+
+def heads_state(**heads: DinoHead | None) -> dict[str, Tensor]:
+    """Tensors of several heads under ``<name>.``; None is no head."""
+    return {
+        f"{prefix}.{name}": tensor
+        for prefix, head in heads.items()
+        if head is not None
+        for name, tensor in head.state_dict().items()
+    }

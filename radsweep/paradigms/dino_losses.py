@@ -115,3 +115,8 @@ def crops_first(views: Tensor) -> Tensor:
 def by_crop(rows: Tensor, crops: int) -> Tensor:
     """[crops * n, K] as [crops, n, K]."""
     return rows.reshape(crops, -1, rows.shape[-1])
+
+
+def by_image(rows: Tensor, crops: int) -> Tensor:
+    """[crops * n, ...] as [n, crops, ...]: what ``crops_first`` takes apart."""
+    return rows.reshape(crops, -1, *rows.shape[1:]).transpose(0, 1)

@@ -6,8 +6,7 @@ needs others, or features collapse: BatchNorm in the head, Sinkhorn targets, few
 warm-up, no KoLeo.
 """
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self, final
@@ -17,39 +16,22 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from radsweep.corpus.example import Viewer
-from radsweep.errors import SpecError
+from radsweep.models import weights
 from radsweep.models.backbone import Backbone, build_backbone
-from radsweep.models.weights import (
-    ENCODER,
-    StartWeights,
-    contiguous,
-    save_encoder,
-)
-from radsweep.models.weights import (
-    PARADIGM as HEADS,
-)
+from radsweep.paradigms import dino_losses as dino
 from radsweep.paradigms.base import Paradigm
 from radsweep.paradigms.collapse import health, judge
 from radsweep.paradigms.crops import CropViewer
-from radsweep.paradigms.dino_head import DinoHead
-from radsweep.paradigms.dino_losses import (
-    by_crop,
-    centred_targets,
-    crops_first,
-    dino_loss,
-    koleo,
-    moved_centre,
-    patch_loss,
-    sinkhorn_targets,
-)
+from radsweep.paradigms.dino_checks import check_encoder, check_settings
+from radsweep.paradigms.dino_head import DinoHead, heads_state
+from radsweep.paradigms.dino_losses import by_crop, by_image, crops_first
 from radsweep.paradigms.ema import copy_frozen, cosine, follow, ramp
-from radsweep.paradigms.groups import layer_scales, make_groups
-from radsweep.paradigms.settings import read_settings, require_shares
+from radsweep.paradigms.gram import gram_loss, is_due
+from radsweep.paradigms.groups import dino_groups
+from radsweep.paradigms.settings import read_settings
 from radsweep.specs import Recipe
 
 VERSION = 1
-
-TARGETS = ("centering", "sinkhorn")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +82,14 @@ class Settings:
     mask_ratio_max: float = 0.5
     koleo_weight: float = 0.1
     """0 to 0.02 for small batches: at a batch of 64, 0.1 has been seen to harm x-ray features."""
+    gram_weight: float = 0.0
+    """Of Gram anchoring, which keeps patches as alike as an earlier encoder found them (DINOv3:
+    2.0, late in training); 0 anchors nothing."""
+    gram_from: float = 0.0
+    """Share of the budget from which on it counts."""
+    gram_refresh: float | None = None
+    """Share of the budget between moments at which the teacher becomes the anchor; None keeps the
+    starting weights."""
     freeze_last_layer: float = 0.01
     """Share during which the prototypes do not move."""
     head_warmup: float = 0.0
@@ -112,6 +102,8 @@ class Settings:
     """Mean cosine between images' class tokens above which they are one and the same."""
     collapse_entropy: float = 0.9999
     """Share of ln(prototypes) above which the entropy of a target is that of a blind guess."""
+    collapse_prototypes: float = 1.01
+    """Prototypes in use below which all images choose one."""
 
 
 @final
@@ -126,26 +118,21 @@ class DinoV2(Paradigm):
     def __init__(self, recipe: Recipe, settings: Settings) -> None:
         """Random weights. Raises SpecError where settings are impossible."""
         super().__init__()
-        _check(settings)
+        check_settings(settings)
         self.settings = settings
         self.global_size = settings.global_size or recipe.image_size
         self.student = _backbone(recipe, settings, settings.drop_path)
         self.encoder = _backbone(recipe, settings, 0.0)
-        if not self.student.is_vit or self.student.model.cls_token is None:
-            raise SpecError(
-                f"DINOv2 needs a ViT with a class token; encoder {recipe.encoder} is none"
-            )
-        for size in (self.global_size, settings.local_size):
-            if size % self.student.patch_size:
-                raise SpecError(
-                    f"crops of {size} px are no multiple of the patch, {self.student.patch_size} px"
-                )
+        check_encoder(self.student, self.global_size, settings.local_size)
         assert self.student.mask_token is not None
         self.student.mask_token.requires_grad_(settings.patch_weight > 0)
         self.head, self.teacher_head = self._head(), self._head()
         separate = settings.separate_patch_head and settings.patch_weight > 0
         self.patch_head = self._head() if separate else None
         self.teacher_patch_head = self._head() if separate else None
+        self.anchor: Backbone | None = None
+        if settings.gram_weight > 0:
+            self.anchor = _backbone(recipe, settings, 0.0)
         self.register_buffer("centre", torch.zeros(settings.prototypes))
         self.register_buffer("patch_centre", torch.zeros(settings.prototypes))
         self._seen: dict[str, Tensor] = {}
@@ -153,7 +140,9 @@ class DinoV2(Paradigm):
         self._copy_to_teacher()
 
     @classmethod
-    def build(cls, recipe: Recipe, start: StartWeights | None, reports: Iterable[str]) -> Self:
+    def build(
+        cls, recipe: Recipe, start: weights.StartWeights | None, reports: Iterable[str]
+    ) -> Self:
         """See ``Paradigm.build``. Heads that come with the weights are loaded, others random."""
         paradigm = cls(recipe, read_settings(Settings, recipe))
         if start is not None:
@@ -176,22 +165,25 @@ class DinoV2(Paradigm):
         )
 
     def _pairs(self) -> list[tuple[torch.nn.Module, torch.nn.Module]]:
-        pairs: list[tuple[torch.nn.Module, torch.nn.Module]] = [
+        pairs = (
             (self.encoder, self.student),
             (self.teacher_head, self.head),
-        ]
-        if self.patch_head is not None and self.teacher_patch_head is not None:
-            pairs.append((self.teacher_patch_head, self.patch_head))
-        return pairs
+            (self.teacher_patch_head, self.patch_head),
+        )
+        return [(one, other) for one, other in pairs if one is not None and other is not None]
 
     def _copy_to_teacher(self) -> None:
         for teacher, student in self._pairs():
             copy_frozen(teacher, student)
+        if self.anchor is not None:
+            copy_frozen(self.anchor, self.encoder)
 
     def train(self, mode: bool = True) -> Self:
-        """The teacher never drops paths."""
+        """Teacher and anchor never drop paths."""
         super().train(mode)
         self.encoder.eval()
+        if self.anchor is not None:
+            self.anchor.eval()
         return self
 
     def viewer(self) -> Viewer:
@@ -210,141 +202,149 @@ class DinoV2(Paradigm):
         )
 
     def losses(self, batch: Mapping[str, Tensor], spent: float) -> dict[str, Tensor]:
-        """``dino``, ``ibot`` and ``koleo``, weighted; see ``Paradigm.losses``."""
+        """``dino``, ``ibot``, ``koleo`` and ``gram``, weighted; see ``Paradigm.losses``."""
+        targets = self._teach(batch, spent)
+        return self._terms(*self._learn(batch), targets, batch, spent)
+
+    def features(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """Student's class tokens and patches of global crops [n, 2, ...], then of local ones."""
+        cls, patches, small = self._learn(batch)
+        found = by_image(cls, 2), by_image(patches, 2)
+        return found if small is None else (*found, by_image(small, self.settings.local_crops))
+
+    def terms(
+        self, features: Sequence[Tensor], batch: Mapping[str, Tensor], spent: float
+    ) -> dict[str, Tensor]:
+        """The same terms from a whole batch's features; see ``Paradigm.terms``."""
+        cls, patches, *rest = [crops_first(feature) for feature in features]
+        targets = self._teach(batch, spent)
+        return self._terms(cls, patches, rest[0] if rest else None, targets, batch, spent)
+
+    def _learn(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The student's class tokens [2 n, D], patches [2 n, N, D] and local class tokens."""
+        masks = crops_first(batch["masks"]) if self.settings.patch_weight > 0 else None
+        cls, patches = self.student.tokens(crops_first(batch["globals"]), masks)
+        if self.settings.local_crops == 0:
+            return cls, patches, None
+        return cls, patches, self.student.tokens(crops_first(batch["locals"]))[0]
+
+    def _terms(
+        self,
+        cls: Tensor,
+        patches: Tensor,
+        locals_: Tensor | None,
+        targets: tuple[Tensor, Tensor],
+        batch: Mapping[str, Tensor],
+        spent: float,
+    ) -> dict[str, Tensor]:
         settings, temperature = self.settings, self.settings.student_temperature
-        large, masks = crops_first(batch["globals"]), crops_first(batch["masks"])
-        targets, patch_targets = self._teach(large, masks, spent)
-        cls, patches = self.student.tokens(large, masks if settings.patch_weight > 0 else None)
-        small = cls.new_zeros(0, len(targets[0]), settings.prototypes)
-        if settings.local_crops > 0:
-            scores = self.head(self.student.tokens(crops_first(batch["locals"]))[0])
-            small = by_crop(scores, settings.local_crops)
-        loss = dino_loss(by_crop(self.head(cls), 2), small, targets, temperature)
+        masks = crops_first(batch["masks"])
+        small = cls.new_zeros(0, len(targets[0][0]), settings.prototypes)
+        if locals_ is not None:
+            small = by_crop(self.head(locals_), settings.local_crops)
+        loss = dino.dino_loss(by_crop(self.head(cls), 2), small, targets[0], temperature)
         terms = {"dino": loss}
         if settings.patch_weight > 0:
             head = self.patch_head or self.head
-            term = patch_loss(head(patches[masks]), patch_targets, masks, temperature)
+            term = dino.patch_loss(head(patches[masks]), targets[1], masks, temperature)
             terms["ibot"] = settings.patch_weight * term
         if settings.koleo_weight > 0:
-            spread = torch.stack([koleo(crop) for crop in cls.chunk(2)])
+            spread = torch.stack([dino.koleo(crop) for crop in cls.chunk(2)])
             terms["koleo"] = settings.koleo_weight * spread.sum()
+        if self.anchor is not None and spent >= settings.gram_from:
+            with torch.no_grad():
+                held = self.anchor.tokens(crops_first(batch["globals"]))[1]
+            terms["gram"] = settings.gram_weight * gram_loss(patches, held)
         self._seen["dino"], self._spent = loss.detach(), spent
         return terms
 
     @torch.no_grad()
-    def _teach(self, large: Tensor, masks: Tensor, spent: float) -> tuple[Tensor, Tensor]:
+    def _teach(self, batch: Mapping[str, Tensor], spent: float) -> tuple[Tensor, Tensor]:
         """Targets [2, n, K] of the global crops and [m, K] of their hidden patches."""
-        settings = self.settings
-        temperature = ramp(
-            settings.teacher_temperature_start,
-            settings.teacher_temperature,
-            spent,
-            settings.teacher_temperature_warmup,
-        )
-        cls, patches = self.encoder.tokens(large)
-        targets = self._balance(self.teacher_head(cls), self.centre, temperature)
+        temperature = self.schedules(spent)["teacher_temperature"]
+        cls, patches = self.encoder.tokens(crops_first(batch["globals"]))
+        scores = self.teacher_head(cls)
+        targets = self._balance(scores, self.centre, temperature)
         patch_targets = cls[:0]
-        if settings.patch_weight > 0:
+        if self.settings.patch_weight > 0:
             head = self.teacher_patch_head or self.teacher_head
-
-            patch_targets = self._balance(head(patches[masks]), self.patch_centre, temperature)
+            hidden = patches[crops_first(batch["masks"])]
+            patch_targets = self._balance(head(hidden), self.patch_centre, temperature)
         # One crop of each image: two of the same may well be alike.
-        self._seen = {"cls": cls.chunk(2)[0].float(), "targets": targets}
+        self._seen = {"cls": cls.chunk(2)[0].float(), "scores": scores, "targets": targets}
         return by_crop(targets, 2), patch_targets
 
     def _balance(self, scores: Tensor, centre: Tensor, temperature: float) -> Tensor:
         """Targets of teacher scores; the centre moves, in place, for the next batch."""
         if self.settings.targets == "sinkhorn":
-            return sinkhorn_targets(scores, temperature, self.settings.sinkhorn_iterations)
-        targets = centred_targets(scores, centre, temperature)
-        centre.copy_(moved_centre(centre, scores, self.settings.centre_momentum))
+            return dino.sinkhorn_targets(scores, temperature, self.settings.sinkhorn_iterations)
+        targets = dino.centred_targets(scores, centre, temperature)
+        centre.copy_(dino.moved_centre(centre, scores, self.settings.centre_momentum))
         return targets
 
     def parameter_groups(self, recipe: Recipe) -> list[dict[str, object]]:
-        """As DINOv2: layer decay, a slow patch embedding, undecayed biases, norms, layer scales.
-
-        Class, mask and position tokens are decayed, which timm's own rule would not do.
-        """
-        scales = {
-            f"student.{name}": scale
-            for name, scale in layer_scales(self.student, recipe.layer_decay).items()
-        }
-        settings = self.settings
-        head, slow = settings.head_learning_rate_scale, settings.patch_embed_learning_rate_scale
-        undecayed = re.compile(r"bias$|norm|gamma")
-        return make_groups(
+        """As DINOv2; see ``groups.dino_groups``."""
+        return dino_groups(
             self.named_parameters(),
-            lambda name: scales.get(name, head) * (slow if "patch_embed" in name else 1.0),
-            lambda name: 0.0 if undecayed.search(name) else 1.0,
+            self.student,
+            decay=recipe.layer_decay,
+            head=self.settings.head_learning_rate_scale,
+            patch_embed=self.settings.patch_embed_learning_rate_scale,
         )
 
     def before_update(self, spent: float) -> None:
         """Freeze by dropping gradients; data-parallel training needs them to be computed."""
         frozen: list[torch.nn.Module] = []
         if spent < self.settings.freeze_last_layer:
-            heads = (self.head, self.patch_head)
-            frozen += [head.prototypes for head in heads if head is not None]
+            frozen += [h.prototypes for h in (self.head, self.patch_head) if h is not None]
         if spent < self.settings.head_warmup:
             frozen.append(self.student)
         for module in frozen:
             for parameter in module.parameters():
                 parameter.grad = None
 
+    def schedules(self, spent: float) -> dict[str, float]:
+        """The teacher's temperature, and its momentum once the step is taken."""
+        settings = self.settings
+        return {
+            "teacher_temperature": ramp(
+                settings.teacher_temperature_start,
+                settings.teacher_temperature,
+                spent,
+                settings.teacher_temperature_warmup,
+            ),
+            "teacher_momentum": cosine(settings.teacher_momentum, 1.0, spent),
+        }
+
     def after_step(self, spent: float) -> None:
-        """The teacher follows."""
+        """The teacher follows; the anchor, where it is time, becomes what the teacher now is."""
         teachers, students = zip(*self._pairs(), strict=True)
-        follow(teachers, students, cosine(self.settings.teacher_momentum, 1.0, spent))
+        follow(teachers, students, self.schedules(spent)["teacher_momentum"])
+        if self.anchor is not None and is_due(self._spent, spent, self.settings.gram_refresh):
+            copy_frozen(self.anchor, self.encoder)
 
     def monitors(self) -> dict[str, float]:
-        """What tells a collapse, of all ranks' last batch. Raises CollapsedError at one."""
+        """What tells a collapse, of all ranks' last batch; see ``collapse.health``."""
         if not self._seen:
             return {}
-        figures = health(self._seen["cls"], self._seen["targets"], self._seen["dino"])
-        settings, when = self.settings, f"after {self._spent:.0%} of the budget"
-        if self._spent >= settings.collapse_after:
-            limits = (settings.collapse_cosine, settings.collapse_entropy)
-            judge(figures, settings.prototypes, *limits, when)
-        return figures
+        return health(*(self._seen[name] for name in ("cls", "scores", "targets", "dino")))
+
+    def judge(self, figures: Mapping[str, float]) -> None:
+        """Raise CollapsedError at a collapse, once ``collapse_after`` of the budget is spent."""
+        if figures and self._spent >= self.settings.collapse_after:
+            judge(figures, self.settings, f"after {self._spent:.0%} of the budget")
 
     def save(self, folder: Path) -> None:
         """The teacher's encoder and heads."""
-        save_encoder(self.encoder, folder / ENCODER)
-        heads = {"head": self.teacher_head, "patch_head": self.teacher_patch_head}
-        state = {
-            f"{prefix}.{name}": tensor
-            for prefix, head in heads.items()
-            if head is not None
-            for name, tensor in head.state_dict().items()
-        }
-        save_file(contiguous(state), folder / HEADS)
-
-
-def _check(settings: Settings) -> None:
-    if settings.targets not in TARGETS:
-        raise SpecError(f"targets {settings.targets!r}; known: {', '.join(TARGETS)}")
-    for name, least in (("local_crops", 0), ("head_layers", 1), ("prototypes", 2)):
-        if getattr(settings, name) < least:
-            raise SpecError(f"{name} is {getattr(settings, name)}; it is at least {least}")
-    require_shares(
-        settings,
-        *("global_scale_min", "global_scale_max", "local_scale_min", "local_scale_max", "blur"),
-        *("mask_ratio_min", "mask_ratio_max", "teacher_momentum", "centre_momentum"),
-        *("teacher_temperature_warmup", "freeze_last_layer", "head_warmup", "collapse_after"),
-    )
+        weights.save_encoder(self.encoder, folder / weights.ENCODER)
+        heads = heads_state(head=self.teacher_head, patch_head=self.teacher_patch_head)
+        save_file(weights.contiguous(heads), folder / weights.PARADIGM)
 
 
 def _backbone(recipe: Recipe, settings: Settings, drop_path: float) -> Backbone:
-    given = dict(recipe.encoder_settings)
-    if drop_path > 0:
-        given["drop_path_rate"] = drop_path
-    return build_backbone(
-        recipe.encoder,
-        recipe.image_size,
-        given,
-        recipe.pixel_mean,
-        recipe.pixel_std,
-        settings.interpolation,
-    )
+    given = dict(recipe.encoder_settings) | ({"drop_path_rate": drop_path} if drop_path > 0 else {})
+    size, mean, std = recipe.image_size, recipe.pixel_mean, recipe.pixel_std
+    return build_backbone(recipe.encoder, size, given, mean, std, settings.interpolation)
 
 
 PARADIGM = DinoV2

@@ -3,7 +3,7 @@
 import math
 import re
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,12 +25,20 @@ from radsweep.models.weights import (
     save_encoder,
 )
 from radsweep.paradigms.base import Paradigm
-from radsweep.paradigms.contrast import LARGEST_SCALE, contrast, floor
-from radsweep.paradigms.gather import sum_over_ranks
+from radsweep.paradigms.contrast import (
+    FIRST_BIAS,
+    LARGEST_SCALE,
+    contrast,
+    floor,
+    sigmoid_contrast,
+)
+from radsweep.paradigms.gather import sum_over_ranks, world
 from radsweep.paradigms.groups import layer_scales, make_groups
 from radsweep.paradigms.pairs import PairViewer, Words
 from radsweep.paradigms.settings import require_shares
 from radsweep.specs import Recipe
+
+LOSSES = ("softmax", "sigmoid")
 
 LEAST_TEXTS = 2
 """In a batch: one alone has nothing to be told from, and its loss is 0 whatever the weights."""
@@ -48,6 +56,8 @@ class ImageText(Paradigm):
         require_shares(settings, "crop_scale_min")
         if settings.temperature <= 0:
             raise SpecError(f"temperature is {settings.temperature}; it must be positive")
+        if settings.loss not in LOSSES:
+            raise SpecError(f"loss {settings.loss!r}; known: {', '.join(LOSSES)}")
         self.settings: Any = settings
         self.tokenizer, self.image_size = tokenizer, recipe.image_size
         self.encoder = build_backbone(
@@ -68,6 +78,9 @@ class ImageText(Paradigm):
         self.image_projection = _projection(self.encoder.dim, settings.embed_dim)
         self.text_projection = _projection(settings.text_width, settings.embed_dim)
         self.logit_scale = nn.Parameter(torch.tensor(-math.log(settings.temperature)))
+        self.logit_bias: nn.Parameter | None = None
+        if settings.loss == "sigmoid":
+            self.logit_bias = nn.Parameter(torch.tensor(FIRST_BIAS))
         self._last_excess: Tensor | None = None
         self._fewest_texts: Tensor | None = None
 
@@ -111,7 +124,12 @@ class ImageText(Paradigm):
 
     def _load_text(self, start: StartWeights) -> None:
         own = {n: t for n, t in self.state_dict().items() if not n.startswith("encoder.")}
-        given = start.paradigm
+        given = dict(start.paradigm)
+        # A bias is of one loss alone: towers trained by one may go on with the other.
+        if "logit_bias" in own:
+            given.setdefault("logit_bias", own["logit_bias"])
+        else:
+            given.pop("logit_bias", None)
         faults = [f"missing: {name}" for name in sorted(own.keys() - given.keys())]
         faults += [f"surplus: {name}" for name in sorted(given.keys() - own.keys())]
         faults += [
@@ -128,12 +146,29 @@ class ImageText(Paradigm):
 
     def losses(self, batch: Mapping[str, Tensor], spent: float) -> dict[str, Tensor]:
         """One term, ``contrast``; see ``Paradigm.losses``."""
+        return self.terms(self.features(batch), batch, spent)
+
+    def features(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """Images and texts [n, embed_dim] in the space where they meet."""
         image = self.encoder(batch["image"]) @ self.image_projection
         text = self.text(batch["text"]) @ self.text_projection
-        loss = contrast(image, text, batch["same"], self.logit_scale)
+        return image, text
+
+    def terms(
+        self, features: Sequence[Tensor], batch: Mapping[str, Tensor], spent: float
+    ) -> dict[str, Tensor]:
+        """``contrast`` of a whole batch; see ``Paradigm.terms``."""
+        (image, text), same = features, batch["same"]
+        if self.logit_bias is None:
+            loss = contrast(image, text, same, self.logit_scale)
+        else:
+            loss = sigmoid_contrast(image, text, same, self.logit_scale, self.logit_bias)
         with torch.no_grad():
-            self._last_excess = loss.detach() - floor(batch["same"])
-            texts = sum_over_ranks((batch["same"] >= 0).sum())
+            excess = loss.detach()
+            if self.logit_bias is None:
+                excess = excess - floor(same)
+            self._last_excess = excess
+            texts = sum_over_ranks((same >= 0).sum())
             fewest = texts if self._fewest_texts is None else self._fewest_texts
             # Looked at in ``monitors``: to read it here would make the host wait at every step.
             self._fewest_texts = torch.minimum(texts, fewest)
@@ -148,7 +183,7 @@ class ImageText(Paradigm):
             f"encoder.{name}": scale
             for name, scale in layer_scales(self.encoder, recipe.layer_decay).items()
         }
-        undecayed = re.compile(r"bias$|norm|logit_scale|pos|token|cpe\d|gamma")
+        undecayed = re.compile(r"bias$|norm|logit_|pos|token|cpe\d|gamma")
         text = self.settings.text_learning_rate_scale
         return make_groups(
             self.named_parameters(),
@@ -162,24 +197,33 @@ class ImageText(Paradigm):
             self.logit_scale.clamp_(max=LARGEST_SCALE)
 
     def monitors(self) -> dict[str, float]:
-        """Logit scale, and the loss above the least it can be (comparable whatever the classes).
+        """Logit scale, loss above the least it can be (comparable whatever the classes), texts.
 
-        Raises CellError where a batch since the start had too few texts to contrast: its step spent
-        budget and taught nothing, while its loss of 0 looked like success.
+        ``fewest_texts`` is of any batch since the start of this attempt, over all ranks.
         """
         if self._last_excess is None or self._fewest_texts is None:
             return {}
-        fewest = int(self._fewest_texts)
-        if fewest < LEAST_TEXTS:
-            raise CellError(
-                f"a batch had {fewest} images with a text, and it takes {LEAST_TEXTS} to contrast: "
-                "the subset has too few reports or labels for this batch_size; raise it, ingest "
-                "more of them, or take a paradigm that needs none"
-            )
-        return {
+        figures = {
             "logit_scale": float(self.logit_scale.detach().exp()),
-            "excess_loss": float(self._last_excess),
+            "excess_loss": float(sum_over_ranks(self._last_excess)) / world()[1],
+            "fewest_texts": float(self._fewest_texts),
         }
+        if self.logit_bias is not None:
+            figures["logit_bias"] = float(self.logit_bias.detach())
+        return figures
+
+    def judge(self, figures: Mapping[str, float]) -> None:
+        """Raise CellError where a batch since the start had too few texts to contrast.
+
+        Its step spent budget and taught nothing, while its loss of 0 looked like success.
+        """
+        fewest = figures.get("fewest_texts")
+        if fewest is not None and fewest < LEAST_TEXTS:
+            raise CellError(
+                f"a batch had {fewest:.0f} images with a text, and it takes {LEAST_TEXTS} to "
+                "contrast: the subset has too few reports or labels for this batch_size; raise it, "
+                "ingest more of them, or take a paradigm that needs none"
+            )
 
     def save(self, folder: Path) -> None:
         """Encoder, text side, tokenizer."""

@@ -37,6 +37,9 @@ class Settings:
     """``end`` (CLIP's) or ``mean`` over tokens, for small towers that start from nothing."""
     text_policy: str = "truncate"
     """What is kept of a long report: ``truncate``, ``impression_first`` or ``sentences``."""
+    loss: str = "softmax"
+    """``softmax`` (CLIP's, UniCL's) or ``sigmoid`` (SigLIP's, which began at a temperature of
+    0.1)."""
     temperature: float = 0.07
     """That the cosines are divided by at first; learned from there, at least 0.01."""
     text_learning_rate_scale: float = 1.0

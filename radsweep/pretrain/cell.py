@@ -13,13 +13,14 @@ from radsweep import parts
 from radsweep.corpus.example import Viewer, Views
 from radsweep.corpus.manifest import Corpus
 from radsweep.corpus.subset import SubsetIndex, select
-from radsweep.errors import BudgetError
+from radsweep.errors import BudgetError, CellError
 from radsweep.keys import canonical, seed_of
 from radsweep.models.weights import StartWeights, encoder_digest
 from radsweep.paradigms.base import Paradigm
 from radsweep.pretrain import checkpoint
+from radsweep.pretrain.chips import peak_flops
 from radsweep.pretrain.flops import flops_per_image
-from radsweep.pretrain.loop import Progress, Ranks, make_optimiser, pretrain
+from radsweep.pretrain.loop import Progress, Ranks, Row, make_optimiser, pretrain
 from radsweep.pretrain.start import start_weights
 from radsweep.specs import Cell, Recipe
 from radsweep.store import Store
@@ -50,7 +51,9 @@ def fit(
     make_batches: MakeBatches,
     *,
     checkpoint_steps: int,
-    report: Callable[[dict[str, float]], None],
+    report: Callable[[Row], None],
+    images_at_once: int | None = None,
+    must_leave: Callable[[], bool] = lambda: False,
 ) -> Record:
     """Pretrain one cell and leave its weights and log in the store (rank 0); gives its record.
 
@@ -64,8 +67,11 @@ def fit(
         make_batches: the stream, with or without Ray.
         checkpoint_steps: steps between checkpoints.
         report: is given each log row, on every rank.
+        images_at_once: see ``loop.pretrain``.
+        must_leave: see ``loop.pretrain``.
 
-    Raises CellError where the cell ends without an encoder that may be scored.
+    Raises CellError where the cell ends without an encoder that may be scored; its log is in the
+    store all the same. Raises PreemptedError where it must leave.
     """
     corner = CellStore(store, cell.name)
     corpus = Corpus.open(store, cell.subset.corpus)
@@ -73,43 +79,21 @@ def fit(
     start = start_weights(store, cell.recipe.start_from)
     paradigm = build(cell.recipe, start, subset.reports(), cell.seed)
     start_digest = encoder_digest(paradigm.encoder.state_dict())
-    progress = Progress()
-    per_image = 0.0
+    progress, per_image = Progress(), 0.0
     if not cell.is_baseline:
         per_image = flops_per_image(paradigm, cell.recipe)
-        steps = cell.budget.steps_for(per_image)
-        paradigm.to(ranks.device)
-        optimiser = make_optimiser(paradigm, cell.recipe)
-        # Every attempt starts from the same random state; a checkpoint then overwrites it.
-        torch.manual_seed(seed_of("train", cell.key, ranks.rank) % 2**63)
-        progress = checkpoint.load(corner, paradigm, optimiser, ranks.device, ranks.rank)
-        said_at = 0.0
-
-        def tell(row: dict[str, float]) -> None:
-            nonlocal said_at
-            if ranks.rank == 0 and time.monotonic() - said_at > STATE_SECONDS:
-                said_at = time.monotonic()
-                corner.set_state("running", **{key: row[key] for key in TOLD})
-            report(row)
-
-        def keep() -> None:
-            states = checkpoint.random_states(ranks.device)
-            if ranks.rank == 0:
-                checkpoint.save(corner, paradigm, optimiser, progress, states)
-
-        pretrain(
+        progress = _spend(
             cell,
+            corner,
             paradigm,
-            optimiser,
-            make_batches(subset, paradigm.viewer(), ranks, progress.step, steps),
-            steps=steps,
-            progress=progress,
-            ranks=ranks,
-            report=tell,
-            checkpoint=keep,
+            ranks,
+            lambda first, steps: make_batches(subset, paradigm.viewer(), ranks, first, steps),
+            per_image=per_image,
             checkpoint_steps=checkpoint_steps,
+            report=report,
+            images_at_once=images_at_once,
+            must_leave=must_leave,
         )
-        _audit(cell, per_image, progress)
     if ranks.rank == 0:
         _save_weights(corner, paradigm.cpu())
         _save_log(corner, progress)
@@ -129,16 +113,80 @@ def fit(
         seconds=progress.seconds,
         gpu_seconds=progress.seconds * ranks.size if on_gpu else 0.0,
         workers=ranks.size,
-        device=torch.cuda.get_device_name(ranks.device) if on_gpu else "cpu",
+        device=_device_name(ranks),
         encoder_digest=encoder_digest(paradigm.encoder.state_dict()),
         start_digest=start_digest,
         final_losses={
             name: value
             for name, value in (progress.rows[-1].items() if progress.rows else ())
-            if name.startswith("loss")
+            if name.startswith("loss") and value is not None
         },
         versions={name: importlib.metadata.version(name) for name in VERSIONED},
     )
+
+
+def _spend(
+    cell: Cell,
+    corner: CellStore,
+    paradigm: Paradigm,
+    ranks: Ranks,
+    batches_from: Callable[[int, int | None], Iterable[Views]],
+    *,
+    per_image: float,
+    checkpoint_steps: int,
+    report: Callable[[Row], None],
+    images_at_once: int | None,
+    must_leave: Callable[[], bool],
+) -> Progress:
+    """Train to the end of the budget, from the newest checkpoint; leave the log however it ends."""
+    steps = cell.budget.steps_for(per_image)
+    paradigm.to(ranks.device)
+    optimiser = make_optimiser(paradigm, cell.recipe)
+    # Every attempt starts from the same random state; a checkpoint then overwrites it.
+    torch.manual_seed(seed_of("train", cell.key, ranks.rank) % 2**63)
+    progress = checkpoint.load(corner, paradigm, optimiser, ranks.device, ranks.rank)
+    peak = peak_flops(_device_name(ranks), cell.recipe.precision)
+    said_at = 0.0
+
+    def tell(row: Row) -> None:
+        nonlocal said_at
+        if ranks.rank == 0 and time.monotonic() - said_at > STATE_SECONDS:
+            said_at = time.monotonic()
+            corner.set_state("running", **{key: row[key] for key in TOLD})
+        report(row)
+
+    def keep() -> None:
+        states = checkpoint.random_states(ranks.device)
+        if ranks.rank == 0:
+            checkpoint.save(corner, paradigm, optimiser, progress, states)
+
+    try:
+        pretrain(
+            cell,
+            paradigm,
+            optimiser,
+            batches_from(progress.step, steps),
+            steps=steps,
+            progress=progress,
+            ranks=ranks,
+            report=tell,
+            checkpoint=keep,
+            checkpoint_steps=checkpoint_steps,
+            peak_images_per_second=None if peak is None else peak * ranks.size / per_image,
+            images_at_once=images_at_once,
+            must_leave=must_leave,
+        )
+        audit(cell, per_image, progress, ranks)
+    except CellError:
+        # Why a cell was lost is to be seen in its curves.
+        if ranks.rank == 0:
+            _save_log(corner, progress)
+        raise
+    return progress
+
+
+def _device_name(ranks: Ranks) -> str:
+    return torch.cuda.get_device_name(ranks.device) if ranks.device.type == "cuda" else "cpu"
 
 
 TOLD = ("spent", "step", "images_seen", "loss", "images_per_second", "data_wait")
@@ -147,14 +195,19 @@ TOLD = ("spent", "step", "images_seen", "loss", "images_per_second", "data_wait"
 BUDGET_TOLERANCE = 0.01
 
 
-def _audit(cell: Cell, per_image: float, progress: Progress) -> None:
-    """Raise BudgetError unless the cell spent its budget within one percent (one step at least)."""
-    images_seen = progress.step * cell.budget.batch_size
-    budget = cell.budget
+def audit(cell: Cell, per_image: float, progress: Progress, ranks: Ranks) -> None:
+    """Raise BudgetError unless the cell spent its budget within one percent (one step at least).
+
+    A budget of GPU-seconds ends with the step that crosses it, which may be a slow one: two mean
+    steps.
+    """
+    budget, images_seen = cell.budget, progress.step * cell.budget.batch_size
+    seconds = progress.seconds * ranks.size
     for unit, given, spent, one_step in (
         ("images_seen", budget.images_seen, images_seen, budget.batch_size),
         ("steps", budget.steps, progress.step, 1),
         ("flops", budget.flops, per_image * images_seen, per_image * budget.batch_size),
+        ("gpu_seconds", budget.gpu_seconds, seconds, 2 * seconds / max(progress.step, 1)),
     ):
         if given is not None and abs(spent - given) > max(BUDGET_TOLERANCE * given, one_step):
             raise BudgetError(
@@ -170,4 +223,6 @@ def _save_weights(corner: CellStore, paradigm: Paradigm) -> None:
 
 
 def _save_log(corner: CellStore, progress: Progress) -> None:
-    corner.store.write_table(corner.path("steps.parquet"), pl.DataFrame(progress.rows))
+    rows = pl.DataFrame(progress.rows, infer_schema_length=None)
+    # A figure that is missing everywhere is a column of numbers all the same.
+    corner.store.write_table(corner.path("steps.parquet"), rows.cast({pl.Null: pl.Float64}))

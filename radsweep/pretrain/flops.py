@@ -53,6 +53,13 @@ def _convolution_backward(
     return forward * sum(output_mask[:2])
 
 
+def counter() -> FlopCounterMode:
+    """A context that counts by the convention above; ``get_total_flops`` gives the sum."""
+    return FlopCounterMode(
+        display=False, custom_mapping={aten.convolution_backward: _convolution_backward}
+    )
+
+
 COUNTED_IMAGES = 4
 """Few, as cost per image barely depends on the batch: only contrastive logits grow with it."""
 
@@ -87,9 +94,7 @@ def flops_per_image(paradigm: Paradigm, recipe: Recipe) -> float:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         probe = copy.deepcopy(paradigm).cpu().train()
-        with FlopCounterMode(
-            display=False, custom_mapping={aten.convolution_backward: _convolution_backward}
-        ) as counter:
+        with counter() as counted:
             loss = torch.stack(list(probe.losses(batch, 0.5).values())).sum()
             torch.autograd.backward(loss)
-    return float(counter.get_total_flops() / COUNTED_IMAGES)
+    return float(counted.get_total_flops() / COUNTED_IMAGES)

@@ -4,6 +4,7 @@ Plain torch. It knows nothing of Ray, of the store or of how images are made; wh
 paradigms is a method of ``Paradigm``.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,10 +17,14 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW
 
 from radsweep.corpus.example import Views
-from radsweep.errors import BudgetError, DivergedError
+from radsweep.errors import BudgetError, DivergedError, PreemptedError
 from radsweep.paradigms.base import Paradigm
 from radsweep.pretrain import schedule
+from radsweep.pretrain.accumulate import average_gradients, backward_in_parts
 from radsweep.specs import Cell, Recipe
+
+Row = dict[str, float | None]
+"""Figures of the log by name; None where one cannot be known."""
 
 REPORT_STEPS = 10
 """Steps between log rows: reading a loss makes the host wait for the device."""
@@ -42,7 +47,7 @@ class Progress:
     """Optimiser steps taken."""
     seconds: float = 0.0
     """Of training, over all attempts."""
-    rows: list[dict[str, float]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     """The log: one row per reported step."""
 
 
@@ -83,9 +88,12 @@ def pretrain(
     steps: int | None,
     progress: Progress,
     ranks: Ranks,
-    report: Callable[[dict[str, float]], None],
+    report: Callable[[Row], None],
     checkpoint: Callable[[], None],
     checkpoint_steps: int,
+    peak_images_per_second: float | None = None,
+    images_at_once: int | None = None,
+    must_leave: Callable[[], bool] = lambda: False,
 ) -> None:
     """Spend what is left of the budget; ``progress`` is where it starts and where it ends.
 
@@ -100,16 +108,28 @@ def pretrain(
         report: is given a row of figures every ``REPORT_STEPS`` steps.
         checkpoint: saves ``progress`` and all state; every rank calls it at the same steps.
         checkpoint_steps: steps between checkpoints.
+        peak_images_per_second: at which all devices would multiply as fast as they ever can, for
+            ``mfu``; None where nobody knows.
+        images_at_once: of a rank's share; None encodes it as a whole. Fewer need less memory and a
+            second forward pass, and give the same gradient.
+        must_leave: whether this machine, or that of another rank, is about to be taken away; asked
+            every ``REPORT_STEPS`` steps, and must answer all ranks alike.
 
     Raises DivergedError where the loss is not finite, CollapsedError where the paradigm says so,
-    and BudgetError where the batches end before the budget does.
+    BudgetError where the batches end before the budget does, and PreemptedError, with a checkpoint
+    kept, where it must leave.
     """
-    recipe, clip_norm = cell.recipe, cell.recipe.clip_norm
-    trained = DistributedDataParallel(paradigm) if ranks.size > 1 else paradigm
+    recipe = cell.recipe
+    whole = images_at_once is None or images_at_once * ranks.size >= cell.budget.batch_size
+    wrapped = DistributedDataParallel(paradigm) if ranks.size > 1 and whole else paradigm
     paradigm.train()
     incoming = iter(batches)
     waited, began, last_report = 0.0, time.perf_counter(), progress.step
     spent = share_spent(cell, steps, progress, ranks)
+
+    def autocast() -> torch.autocast:
+        return torch.autocast(ranks.device.type, torch.bfloat16, recipe.precision == "bf16")
+
     while spent < 1.0:
         asked = time.perf_counter()
         views = next(incoming, None)
@@ -121,44 +141,77 @@ def pretrain(
         waited += time.perf_counter() - asked
         batch = to_device(views, ranks.device)
 
-        rate = schedule.apply(optimiser, recipe, spent)
-        with torch.autocast(ranks.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-            terms: dict[str, Tensor] = trained(batch, spent)
-        loss = torch.stack(list(terms.values())).sum()
+        rate, decay = schedule.apply(optimiser, recipe, spent)
         optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        if clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(paradigm.parameters(), clip_norm)
+        if whole:
+            with autocast():
+                terms: dict[str, Tensor] = wrapped(batch, spent)
+            torch.autograd.backward(torch.stack(list(terms.values())).sum())
+        else:
+            assert images_at_once is not None
+            terms = backward_in_parts(paradigm, batch, spent, images_at_once, autocast)
+            average_gradients(paradigm, ranks.size)
+        if recipe.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(paradigm.parameters(), recipe.clip_norm)
         paradigm.before_update(spent)
         optimiser.step()
+        used = paradigm.schedules(spent)
         progress.step += 1
         progress.seconds += time.perf_counter() - asked
         spent = share_spent(cell, steps, progress, ranks)
         paradigm.after_step(spent)
 
         if progress.step % REPORT_STEPS == 0 or spent >= 1.0:
-            values = {f"loss_{name}": float(term.detach()) for name, term in terms.items()}
-            total = sum(values.values())
-            if not np.isfinite(total):
-                raise DivergedError(
-                    f"{cell.name}: the loss is {total} at step {progress.step}; lower "
-                    f"learning_rate (now {recipe.learning_rate:g}) or set clip_norm"
-                )
             elapsed, taken = time.perf_counter() - began, progress.step - last_report
-            row = {
+            per_second = taken * cell.budget.batch_size / elapsed
+            row: Row = {
                 "step": progress.step,
                 "images_seen": progress.step * cell.budget.batch_size,
                 "spent": spent,
-                "loss": total,
-                **values,
+                **loss_figures(terms, ranks),
                 "learning_rate": rate,
-                "images_per_second": taken * cell.budget.batch_size / elapsed,
+                "weight_decay": decay,
+                **{f"schedule_{name}": value for name, value in used.items()},
+                "images_per_second": per_second,
+                "mfu": None
+                if peak_images_per_second is None
+                else per_second / peak_images_per_second,
                 "data_wait": waited / elapsed,
+                "data_wait_seconds": waited,
                 "seconds": progress.seconds,
-                **{f"monitor_{name}": value for name, value in paradigm.monitors().items()},
             }
             progress.rows.append(row)
+            examine(cell, paradigm, row)
             report(row)
             waited, began, last_report = 0.0, time.perf_counter(), progress.step
+            if spent < 1.0 and must_leave():
+                checkpoint()
+                raise PreemptedError(f"{cell.name}: left at step {progress.step}, and will go on")
         if progress.step % checkpoint_steps == 0 and spent < 1.0:
             checkpoint()
+
+
+def loss_figures(terms: Mapping[str, Tensor], ranks: Ranks) -> Row:
+    """``loss`` and each ``loss_<term>``: of the global batch, and so the same on every rank."""
+    values = torch.stack([term.detach().float() for term in terms.values()])
+    if ranks.size > 1:
+        torch.distributed.all_reduce(values)
+        values /= ranks.size
+    by_name = dict(zip(terms, values.tolist(), strict=True))
+    return {"loss": sum(by_name.values())} | {f"loss_{n}": v for n, v in by_name.items()}
+
+
+def examine(cell: Cell, paradigm: Paradigm, row: Row) -> None:
+    """Add the paradigm's monitors to the row, which is in the log already, and judge both.
+
+    Raises DivergedError where the loss is not finite, and what ``Paradigm.judge`` raises.
+    """
+    loss = row["loss"]
+    if loss is None or not math.isfinite(loss):
+        raise DivergedError(
+            f"{cell.name}: the loss is {loss} at step {row['step']}; lower "
+            f"learning_rate (now {cell.recipe.learning_rate:g}) or set clip_norm"
+        )
+    figures = paradigm.monitors()
+    row.update({f"monitor_{name}": value for name, value in figures.items()})
+    paradigm.judge(figures)

@@ -13,9 +13,19 @@ def cosine(start: float, end: float, share: float) -> float:
 
 
 def learning_rate(recipe: Recipe, spent: float) -> float:
-    """Linear warm-up over ``recipe.warmup`` of the budget, then a cosine to the final rate."""
+    """Linear warm-up over ``recipe.warmup`` of the budget, then a cosine to the final rate.
+
+    With ``recipe.cooldown`` the peak is held instead, and falls linearly over that last share: the
+    trunk is the same whatever the budget (Haegele et al. 2024, "Scaling laws and compute-optimal
+    training beyond fixed training durations").
+    """
     if spent < recipe.warmup:
         return recipe.learning_rate * spent / recipe.warmup
+    if recipe.cooldown is not None:
+        left = min(1.0, (1.0 - min(spent, 1.0)) / recipe.cooldown)
+        return recipe.final_learning_rate + (
+            (recipe.learning_rate - recipe.final_learning_rate) * left
+        )
     share = (spent - recipe.warmup) / (1.0 - recipe.warmup)
     return cosine(recipe.learning_rate, recipe.final_learning_rate, share)
 
@@ -27,10 +37,10 @@ def weight_decay(recipe: Recipe, spent: float) -> float:
     return cosine(recipe.weight_decay, recipe.weight_decay_end, spent)
 
 
-def apply(optimiser: Optimizer, recipe: Recipe, spent: float) -> float:
-    """Set both for every parameter group; gives the learning rate before the groups' own scales."""
+def apply(optimiser: Optimizer, recipe: Recipe, spent: float) -> tuple[float, float]:
+    """Set both for every parameter group; gives both as they are before the groups' own scales."""
     rate, decay = learning_rate(recipe, spent), weight_decay(recipe, spent)
     for group in optimiser.param_groups:
         group["lr"] = rate * group["learning_rate_scale"]
         group["weight_decay"] = decay * group["weight_decay_scale"]
-    return rate
+    return rate, decay

@@ -1,7 +1,7 @@
 """Ray around the loop: a cell as a Ray task on one device, or as a Ray Train run on several."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,10 +15,11 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from radsweep.corpus.example import Viewer, Views
 from radsweep.corpus.stream import stream
 from radsweep.corpus.subset import SubsetIndex
-from radsweep.errors import CellError
+from radsweep.errors import CellError, PreemptedError
 from radsweep.keys import seed_of
 from radsweep.pretrain.cell import fit
 from radsweep.pretrain.loop import Ranks
+from radsweep.pretrain.nodes import HereIsDraining
 from radsweep.specs import Cell
 from radsweep.store import Store
 from radsweep.store.record import Record
@@ -40,6 +41,9 @@ class Workers:
     stream_cpus: float = 1
     """For each process's share of the stream."""
     checkpoint_steps: int = 200
+    images_at_once: int | None = None
+    """Of a process's share of the batch: fewer need less memory and more time, and give the same
+    gradient."""
     max_failures: int = 3
     """Restarts after a lost process or machine, each from the newest checkpoint."""
 
@@ -75,18 +79,28 @@ def _train(config: dict[str, Any]) -> dict[str, Any]:
         # A barrier over the ranks and Ray's own heartbeat; figures of record go to the store.
         ray.train.report({"spent": row["spent"], "loss": row["loss"]})
 
-    return _answer(cell, store, ranks, workers, report)
+    def must_leave() -> bool:
+        # A barrier as well, so that all ranks hear the same.
+        return ray.train.get_preemption_info() is not None
+
+    return _answer(cell, store, ranks, workers, report, must_leave)
 
 
 def _alone(cell: Cell, store: Store, workers: Workers) -> dict[str, Any]:
     """The whole cell in this process."""
     device = torch.device("cuda" if workers.gpus else "cpu")
     torch.set_num_threads(max(1, int(workers.cpus)))
-    return _answer(cell, store, Ranks(device=device), workers, lambda row: None)
+    ranks = Ranks(device=device)
+    return _answer(cell, store, ranks, workers, lambda row: None, HereIsDraining())
 
 
 def _answer(
-    cell: Cell, store: Store, ranks: Ranks, workers: Workers, report: Any
+    cell: Cell,
+    store: Store,
+    ranks: Ranks,
+    workers: Workers,
+    report: Any,
+    must_leave: Callable[[], bool],
 ) -> dict[str, Any]:
     try:
         record = fit(
@@ -96,7 +110,11 @@ def _answer(
             _batches(cell, store, workers),
             checkpoint_steps=workers.checkpoint_steps,
             report=report,
+            images_at_once=workers.images_at_once,
+            must_leave=must_leave,
         )
+    except PreemptedError as fault:
+        return {"state": "preempted", "reason": str(fault)}
     except CellError as fault:
         return {"state": fault.state, "reason": str(fault)}
     return {"state": "done", "record": asdict(record)}
@@ -107,25 +125,32 @@ def run_cell(cell: Cell, store: Store, workers: Workers) -> Record:
 
     Raises CellError with the cell's end state, or Ray's own error after ``max_failures`` restarts.
     """
-    if cell.is_baseline or workers.count == 1:
-        task = ray.remote(_alone).options(
-            num_cpus=workers.cpus,
-            num_gpus=0 if cell.is_baseline else workers.gpus,
-            max_retries=workers.max_failures,
-            name=cell.name,
-        )
-        try:
-            answer = ray.get(task.remote(cell, store, workers))
-        except RayTaskError as raised:
-            # What the task raised, without Ray's account of where.
-            raise raised.cause if isinstance(raised.cause, Exception) else raised from None
-    else:
-        answer = _fit_with_ray_train(cell, store, workers)
+    while (answer := _attempt(cell, store, workers))["state"] == "preempted":
+        # Ray starts nothing on a node that is about to go, so the next attempt is elsewhere.
+        continue
     if answer["state"] != "done":
         fault = CellError(answer["reason"])
         fault.state = answer["state"]
         raise fault
     return Record(**answer["record"])
+
+
+def _attempt(cell: Cell, store: Store, workers: Workers) -> dict[str, Any]:
+    """From the newest checkpoint to the end of the cell, or until its machine is taken away."""
+    if not cell.is_baseline and workers.count > 1:
+        return _fit_with_ray_train(cell, store, workers)
+    task = ray.remote(_alone).options(
+        num_cpus=workers.cpus,
+        num_gpus=0 if cell.is_baseline else workers.gpus,
+        max_retries=workers.max_failures,
+        name=cell.name,
+    )
+    try:
+        answer: dict[str, Any] = ray.get(task.remote(cell, store, workers))
+    except RayTaskError as raised:
+        # What the task raised, without Ray's account of where.
+        raise raised.cause if isinstance(raised.cause, Exception) else raised from None
+    return answer
 
 
 def _fit_with_ray_train(cell: Cell, store: Store, workers: Workers) -> dict[str, Any]:

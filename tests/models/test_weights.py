@@ -143,6 +143,25 @@ def test_a_published_dino_head_comes_with_its_encoder(tmp_path: Path) -> None:
     assert torch.equal(paradigm["head.mlp.4.bias"], head["mlp.4.bias"]) and len(paradigm) == 8
 
 
+@pytest.mark.parametrize("layout", ["hf", "dinov2"])
+def test_a_dino_head_goes_out_with_its_encoder_and_comes_back(layout: str, tmp_path: Path) -> None:
+    cell = left_by_a_cell(vit(), tmp_path / "cell")
+    head = {
+        f"head.mlp.{i}.{kind}": torch.randn(3) for i in (0, 2, 4) for kind in ("weight", "bias")
+    }
+    head |= {"head.prototypes.scale": torch.ones(5, 1), "head.prototypes.direction": torch.randn(5)}
+    save_file(head, cell / "paradigm.safetensors")
+    export(cell, layout, tmp_path / "out")
+    published = load_file(tmp_path / "out" / "dino_head.safetensors")
+    assert {"mlp.0.weight", "last_layer.weight_g", "last_layer.weight_v"} < set(published)
+    assert same(load_start(tmp_path / "out").paradigm, head)
+
+    # A head with batch normalisation has no name there.
+    save_file(head | {"head.mlp.1.weight": torch.ones(3)}, cell / "paradigm.safetensors")
+    export(cell, layout, tmp_path / "other")
+    assert not (tmp_path / "other" / "dino_head.safetensors").exists()
+
+
 @pytest.mark.parametrize("text", [False, True])
 def test_a_davit_with_its_text_tower_comes_back_from_mi2(text: bool, tmp_path: Path) -> None:
     encoder = davit()

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from open_clip.loss import ClipLoss
+from open_clip.loss import ClipLoss, SigLipLoss
 from torch import Tensor
 
-from radsweep.paradigms.contrast import contrast, floor
+from radsweep.paradigms.contrast import contrast, floor, sigmoid_contrast
 
 
 def pairs(count: int, width: int = 8) -> tuple[Tensor, Tensor]:
@@ -72,3 +72,32 @@ def test_the_scale_stops_at_100() -> None:
     same = torch.zeros(5, dtype=torch.int64)
     at_limit = contrast(image, text, same, torch.tensor(math.log(100.0)))
     assert contrast(image, text, same, torch.tensor(9.0)) == at_limit
+
+
+def test_the_sigmoid_loss_is_siglips() -> None:
+    ours = [rows.requires_grad_() for rows in pairs(12)]
+    theirs = [rows.detach().clone().requires_grad_() for rows in ours]
+    scale, bias = torch.tensor(math.log(10.0)), torch.tensor(-10.0)
+    loss = sigmoid_contrast(*ours, torch.zeros(12, dtype=torch.int64), scale, bias)
+    unit = [torch.nn.functional.normalize(rows, dim=-1) for rows in theirs]
+    expected = SigLipLoss()(*unit, scale.exp(), bias)
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), abs=1e-5)
+    loss.backward()
+    expected.backward()
+    for mine, other in zip(ours, theirs, strict=True):
+        assert torch.allclose(mine.grad, other.grad, atol=1e-6)
+
+
+def test_classes_and_missing_texts_count_in_the_sigmoid_loss_too() -> None:
+    image, text = pairs(6)
+    same, total = [5, 0, 5, -1, 9, 5], 0.0
+    kept = [0, 1, 2, 4, 5]
+    for i in kept:
+        for j in kept:
+            logit = 3.0 * float(torch.cosine_similarity(image[i], text[j], dim=0)) - 1.5
+            alike = i == j or (same[i] > 0 and same[i] == same[j])
+            total += math.log1p(math.exp(-logit if alike else logit)) / len(kept)
+    loss = sigmoid_contrast(
+        image, text, torch.tensor(same), torch.tensor(math.log(3.0)), torch.tensor(-1.5)
+    )
+    assert float(loss) == pytest.approx(total, abs=1e-5)

@@ -1,6 +1,7 @@
 """DINOv2's arithmetic against lightly's and against slow, obvious versions."""
 
 import math
+import statistics
 import warnings
 
 import pytest
@@ -22,6 +23,7 @@ from radsweep.paradigms.dino_losses import (
     patch_loss,
     sinkhorn_targets,
 )
+from radsweep.paradigms.dinov2 import Settings
 
 
 def scores(*shape: int, seed: int = 0) -> Tensor:
@@ -144,13 +146,21 @@ def test_collapse_figures_tell_one_point_from_many() -> None:
 
 
 def test_only_a_clear_collapse_is_an_error() -> None:
-    targets = torch.softmax(scores(32, 8) * 5, dim=1)
-    good = health(scores(32, 16), targets, torch.tensor(1.5))
-    judge(good, 8, 0.9999, 0.999, "now")
+    limits = Settings(prototypes=8, collapse_entropy=0.999)
+    many, targets = scores(32, 8), torch.softmax(scores(32, 8) * 5, dim=1)
+    good = health(scores(32, 16), many, targets, torch.tensor(1.5))
+    judge(good, limits, "now")
     assert good["teacher_kl"] == pytest.approx(1.5 - good["teacher_entropy"])
     assert 1 <= good["prototypes_used"] <= 8
+    spreads = [statistics.stdev(row) for row in many.tolist()]
+    assert good["teacher_spread"] == pytest.approx(statistics.mean(spreads), rel=1e-5)
     with pytest.raises(CollapsedError, match=r"mean cosine between images is 1.00000"):
-        judge(health(torch.ones(32, 16), targets, torch.tensor(1.5)), 8, 0.9999, 0.999, "now")
-    blind = health(scores(32, 16), torch.full((32, 8), 1 / 8), torch.tensor(math.log(8)))
-    with pytest.raises(CollapsedError, match=r"entropy 1\.00000 of a uniform guess"):
-        judge(blind, 8, 0.9999, 0.999, "now")
+        judge(health(torch.ones(32, 16), many, targets, torch.tensor(1.5)), limits, "now")
+    uniform = torch.full((32, 8), 1 / 8)
+    blind = health(scores(32, 16), many, uniform, torch.tensor(math.log(8)))
+    with pytest.raises(CollapsedError, match=r"entropy is 1\.00000 of a blind guess"):
+        judge(blind, limits, "now")
+    single = torch.eye(8)[torch.zeros(32, dtype=torch.int64)]
+    one = health(scores(32, 16), many, single, torch.tensor(0.0))
+    with pytest.raises(CollapsedError, match=r"choose 1\.000 of 8 prototypes"):
+        judge(one, limits, "now")

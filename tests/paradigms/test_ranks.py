@@ -1,8 +1,9 @@
-"""Two processes with half a batch each are one process with the whole of it: loss, gradient,
-state."""
+"""Processes with a share of a batch each are one process with the whole of it: loss, gradient,
+state; and so they are where each takes its share image by image."""
 
 import os
 import socket
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,17 +14,21 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from radsweep.paradigms.base import Paradigm
+from radsweep.pretrain.accumulate import average_gradients, backward_in_parts
 from radsweep.specs import Recipe
 from tests.paradigms.tiny import batch, build, recipe
 
-COUNT, RANKS = 8, 2
+COUNT, RANKS = 8, (1, 2, pytest.param(4, marks=pytest.mark.slow))
+Found = dict[str, Tensor]
 
 
 def recipes() -> dict[str, Recipe]:
     return {
         "clip": recipe("clip", merge_duplicates=False),
         "unicl": recipe("unicl"),
+        "siglip": recipe("unicl", loss="sigmoid"),
         "centering": recipe("dinov2"),
+        "gram": recipe("dinov2", gram_weight=2.0, local_crops=0),
         "sinkhorn": recipe(
             "dinov2",
             targets="sinkhorn",
@@ -36,19 +41,24 @@ def recipes() -> dict[str, Recipe]:
 
 def given(name: str, paradigm: Paradigm) -> dict[str, Tensor]:
     whole = batch(paradigm, COUNT)
-    if name == "unicl":
+    if name in ("unicl", "siglip"):
         whole["same"][1] = -1  # one rank has a pair without a text, the other has none
     return whole
 
 
-def run(name: str, made: Recipe, rank: int, ranks: int) -> dict[str, Tensor]:
+def run(made: Recipe, whole: dict[str, Tensor], rank: int, ranks: int, parts: bool) -> Found:
     """One step's terms, monitors, buffers and gradients; with ranks, of this rank's share."""
     paradigm = build(made)
     share = COUNT // ranks
-    mine = {k: v[rank * share : (rank + 1) * share] for k, v in given(name, paradigm).items()}
-    trained = DistributedDataParallel(paradigm) if ranks > 1 else paradigm
-    terms = trained(mine, 0.1)
-    torch.stack(list(terms.values())).sum().backward()
+    mine = {k: v[rank * share : (rank + 1) * share] for k, v in whole.items()}
+    if parts:
+        at_once = 3 if ranks == 1 else 1
+        terms = backward_in_parts(paradigm, mine, 0.1, at_once, nullcontext)
+        average_gradients(paradigm, ranks)
+    else:
+        trained = DistributedDataParallel(paradigm) if ranks > 1 else paradigm
+        terms = trained(mine, 0.1)
+        torch.stack(list(terms.values())).sum().backward()
     found = {f"term {k}": v.detach() for k, v in terms.items()}
     if ranks > 1:
         for value in found.values():
@@ -59,33 +69,54 @@ def run(name: str, made: Recipe, rank: int, ranks: int) -> dict[str, Tensor]:
     return found | {k: p.grad for k, p in paradigm.named_parameters() if p.grad is not None}
 
 
-def _rank(rank: int, port: int, folder: str) -> None:
+def all_ways(rank: int, ranks: int) -> dict[str, Found]:
+    found = {}
+    for name, made in recipes().items():
+        whole = given(name, build(made))
+        found[f"{name} whole"] = run(made, whole, rank, ranks, parts=False)
+        found[f"{name} parts"] = run(made, whole, rank, ranks, parts=True)
+    return found
+
+
+def _rank(rank: int, ranks: int, port: int, folder: str) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=RANKS)
-    found = {name: run(name, made, rank, RANKS) for name, made in recipes().items()}
-    torch.save(found, Path(folder) / f"{rank}.pt")
+    dist.init_process_group("gloo", rank=rank, world_size=ranks)
+    torch.save(all_ways(rank, ranks), Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 
 
-@pytest.fixture(scope="module")
-def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Tensor]]]:
+@pytest.fixture(scope="module", params=RANKS)
+def ranks(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> list[dict[str, Found]]:
+    count: int = request.param
+    if count == 1:
+        return [all_ways(0, 1)]
     folder = tmp_path_factory.mktemp("ranks")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(_rank, args=(port, str(folder)), nprocs=RANKS)
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
+    mp.spawn(_rank, args=(count, port, str(folder)), nprocs=count)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(count)]
 
 
+@pytest.fixture(scope="module")
+def alone() -> dict[str, Found]:
+    return {
+        name: run(made, given(name, build(made)), 0, 1, parts=False)
+        for name, made in recipes().items()
+    }
+
+
+@pytest.mark.parametrize("way", ["whole", "parts"])
 @pytest.mark.parametrize("name", recipes())
-def test_two_ranks_are_one_batch(name: str, ranks: list[dict[str, dict[str, Tensor]]]) -> None:
-    alone = run(name, recipes()[name], 0, 1)
-    for mine in (found[name] for found in ranks):
-        assert mine.keys() == alone.keys()
-        for key, value in alone.items():
-            if key.startswith("monitor excess_loss"):
-                continue  # a rank's own share of it
+def test_ranks_and_parts_are_one_batch(
+    name: str, way: str, ranks: list[dict[str, Found]], alone: dict[str, Found]
+) -> None:
+    for mine in (found[f"{name} {way}"] for found in ranks):
+        assert mine.keys() == alone[name].keys()
+        for key, value in alone[name].items():
             # Sums in another order: some parts in a hundred thousand of the largest entry.
             off = (mine[key] - value).abs().max()
             assert off <= 1e-4 * value.abs().max() + 1e-6, (key, float(off))

@@ -42,7 +42,7 @@ def test_a_batch_with_nothing_to_contrast_is_finite_and_ends_the_cell(
     assert torch.isfinite(step(paradigm, texts))
     assert torch.isfinite(gradients(paradigm)).all()
     with pytest.raises(CellError, match=f"a batch had {texts} images with a text"):
-        paradigm.monitors()
+        paradigm.judge(paradigm.monitors())
 
 
 @pytest.mark.parametrize("name", ["clip", "unicl"])
@@ -59,4 +59,4 @@ def test_a_silent_batch_is_not_forgotten_in_those_that_follow() -> None:
     for texts in (8, 0, 8):
         step(paradigm, texts)
     with pytest.raises(CellError, match="a batch had 0 images"):
-        paradigm.monitors()
+        paradigm.judge(paradigm.monitors())

@@ -1,19 +1,18 @@
 """The loop spends exactly its budget, and a killed cell goes on as if nothing had happened."""
 
-import os
+import multiprocessing
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from radsweep.corpus.example import Views
-from radsweep.errors import BudgetError, DivergedError
+from radsweep.errors import BudgetError, DivergedError, PreemptedError, SpecError
 from radsweep.pretrain import checkpoint, schedule
 from radsweep.pretrain.loop import Progress, Ranks, make_optimiser, pretrain
 from radsweep.specs import Budget, Cell, Recipe, Subset
@@ -47,7 +46,13 @@ def batches(first_step: int, steps: int = STEPS) -> Iterator[Views]:
         }
 
 
-def train(folder: Path, *, pause: float = 0.0) -> tuple[Toy, Progress]:
+def train(
+    folder: Path,
+    *,
+    pause: float = 0.0,
+    reached: Any = None,
+    must_leave: Callable[[], bool] = lambda: False,
+) -> tuple[Toy, Progress]:
     """Train the toy cell to its end from whatever checkpoint is in the folder."""
     cell, corner = toy_cell(), CellStore(Store(str(folder)), "toy")
     torch.manual_seed(1)
@@ -58,6 +63,8 @@ def train(folder: Path, *, pause: float = 0.0) -> tuple[Toy, Progress]:
 
     def slow(source: Iterator[Views]) -> Iterator[Views]:
         for batch in source:
+            if reached is not None:
+                reached.value = batch["position"][0] // 8
             time.sleep(pause)
             yield batch
 
@@ -67,6 +74,7 @@ def train(folder: Path, *, pause: float = 0.0) -> tuple[Toy, Progress]:
     pretrain(
         cell, paradigm, optimiser, slow(batches(progress.step)), steps=STEPS, progress=progress,
         ranks=Ranks(), report=lambda row: None, checkpoint=keep, checkpoint_steps=4,
+        must_leave=must_leave,
     )  # fmt: skip
     return paradigm, progress
 
@@ -83,25 +91,42 @@ def test_a_cell_spends_its_budget_and_logs_what_it_spent(tmp_path: Path) -> None
     assert progress.rows[-1]["loss_mean"] < 0.75 * progress.rows[0]["loss_mean"]
 
 
-def test_a_killed_cell_ends_with_the_very_weights_of_an_uninterrupted_one(tmp_path: Path) -> None:
-    whole, _ = train(tmp_path / "whole")
-    script = (
-        "from pathlib import Path; from tests.pretrain.test_loop import train; "
-        f"train(Path({str(tmp_path / 'killed')!r}), pause=0.05)"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", script], cwd=Path(__file__).parents[2],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
-    )  # fmt: skip
-    checkpoints = tmp_path / "killed" / "cells" / "toy" / "checkpoints"
+def until_killed(folder: Path, reached: Any) -> None:
+    """In a process of its own: train, and say which batch was last asked for."""
+    torch.set_num_threads(1)
+    train(folder, pause=0.005, reached=reached)
+
+
+def kill_at(folder: Path, step: int, generator: np.random.Generator) -> None:
+    """Train in another process, and kill it within some milliseconds of this step, wherever it is:
+    in the step, or writing a checkpoint."""
+    # A server that has imported torch once makes each process in no time, and shares nothing else.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    reached = context.Value("i", -1, lock=False)
+    process = context.Process(target=until_killed, args=(folder, reached))
+    process.start()
     deadline = time.monotonic() + 60
-    while not (checkpoints.is_dir() and any(checkpoints.glob("*8.pt"))):
-        assert process.poll() is None and time.monotonic() < deadline, (
-            "it ended before it was killed"
-        )
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    while reached.value < step:
+        assert process.is_alive() and time.monotonic() < deadline, "it ended before it was killed"
+        time.sleep(0.0005)
+    time.sleep(0.01 * generator.random())
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    ("kills", "seed"), [(3, 0), *(pytest.param(10, s, marks=pytest.mark.slow) for s in (1, 2))]
+)
+def test_a_killed_cell_ends_with_the_very_weights_of_an_uninterrupted_one(
+    kills: int, seed: int, tmp_path: Path
+) -> None:
+    generator = np.random.default_rng(seed)
+    whole, _ = train(tmp_path / "whole")
+    # Not the last steps: the process must be alive when the signal comes.
+    for step in sorted(generator.choice(STEPS - 5, kills, replace=False).tolist()):
+        kill_at(tmp_path / "killed", step, generator)
     resumed, progress = train(tmp_path / "killed")
     assert progress.step == STEPS
     assert [row["step"] for row in progress.rows] == [10, 20, 25]
@@ -109,6 +134,21 @@ def test_a_killed_cell_ends_with_the_very_weights_of_an_uninterrupted_one(tmp_pa
         whole.state_dict().items(), resumed.state_dict().items(), strict=True
     ):
         assert torch.equal(one, other), name
+
+
+def test_a_cell_that_must_leave_keeps_a_checkpoint_first_and_goes_on_to_the_very_weights(
+    tmp_path: Path,
+) -> None:
+    whole, _ = train(tmp_path / "whole")
+    with pytest.raises(PreemptedError, match="left at step 10"):
+        train(tmp_path / "left", must_leave=lambda: True)
+    # Not the last of every fourth step: the one at which it was told.
+    names = Store(str(tmp_path / "left")).names("cells/toy/checkpoints")
+    assert names[-1] == f"{10:09d}.pt"
+    went_on, progress = train(tmp_path / "left")
+    assert progress.step == STEPS
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, went_on.state_dict()[name]), name
 
 
 def test_only_the_newest_checkpoints_stay(tmp_path: Path) -> None:
@@ -143,6 +183,15 @@ def test_schedules_follow_the_share_of_the_budget() -> None:
     assert rates == pytest.approx([0.0, 0.005, 0.01, 0.005, 0.0])
     decays = [schedule.weight_decay(recipe, share) for share in (0.0, 0.5, 1.0)]
     assert decays == pytest.approx([0.04, 0.22, 0.4])
+
+
+def test_a_constant_rate_cools_down_at_the_end() -> None:
+    recipe = toy_cell(warmup=0.1, cooldown=0.2, final_learning_rate=0.002).recipe
+    rates = [schedule.learning_rate(recipe, share) for share in (0.05, 0.1, 0.5, 0.8, 0.9, 1.0)]
+    assert rates == pytest.approx([0.005, 0.01, 0.01, 0.01, 0.006, 0.002])
+    with pytest.raises(SpecError, match=r"cooldown is 0\.95"):
+        toy_cell(warmup=0.1, cooldown=0.95)
+    assert toy_cell(cooldown=0.2).key != toy_cell().key != toy_cell(cooldown=0.3).key
 
 
 def test_a_budget_in_seconds_ends_by_the_clock() -> None:

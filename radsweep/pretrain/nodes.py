@@ -1,0 +1,73 @@
+"""Nodes that are about to go, and nodes that may come: the only file that uses Ray's private API.
+
+Checked with Ray 2.60, which pyproject.toml pins: ``GcsClient.drain_node`` is what the hidden
+command ``ray drain-node`` calls, ``get_draining_nodes`` what Ray Train's own watcher polls, and
+``get_max_resources_from_cluster_config`` what Ray Data's autoscaling asks.
+"""
+
+import time
+from typing import Any
+
+import ray
+from ray._private.state import state as cluster_state
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
+from ray.core.generated import autoscaler_pb2
+
+from radsweep.errors import RadsweepError
+
+ASK_SECONDS = 2.0
+"""Least time between two questions to the head, which answers for the whole cluster."""
+
+
+class DrainError(RadsweepError):
+    """The cluster does not take notice that a node goes."""
+
+
+def drain_node(gcs_address: str, node_id: str, seconds: float, why: str) -> None:
+    """Let nothing new start on a node that is gone in ``seconds``; what runs there is told.
+
+    Args:
+        gcs_address: ``host:port`` of the head's control service.
+        node_id: in hexadecimal.
+        seconds: until the node is taken away.
+        why: for Ray's log.
+
+    Raises DrainError where the head does not take the request.
+    """
+    reason = autoscaler_pb2.DRAIN_NODE_REASON_PREEMPTION  # type: ignore[attr-defined]
+    deadline_ms = int((time.time() + seconds) * 1000)
+    is_accepted, said = GcsClient(address=gcs_address).drain_node(node_id, reason, why, deadline_ms)
+    if not is_accepted:
+        raise DrainError(f"Ray does not drain node {node_id}: {said}; see `ray status`")
+
+
+def living_nodes() -> list[dict[str, Any]]:
+    """The nodes that are there: ``NodeID``, ``Resources`` and more, in Ray's own words."""
+    found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node for node in found if node["Alive"]]
+
+
+def is_draining(node_id: str) -> bool:
+    """Whether the cluster was told that a node is about to go."""
+    return node_id in cluster_state.get_draining_nodes()
+
+
+def most_resources() -> dict[str, float]:
+    """What the cluster may grow to by its autoscaler's own words; empty where there is none."""
+    known = cluster_state.get_max_resources_from_cluster_config()
+    return {} if known is None else {name: float(value) for name, value in known.items()}
+
+
+class HereIsDraining:
+    """Asks whether the node of this process is about to go; the head at most every 2 s."""
+
+    def __init__(self) -> None:
+        self._node_id = ray.get_runtime_context().get_node_id()
+        self._asked_at = time.monotonic()
+
+    def __call__(self) -> bool:
+        """The answer; False in between, since it will be asked again."""
+        if time.monotonic() - self._asked_at < ASK_SECONDS:
+            return False
+        self._asked_at = time.monotonic()
+        return is_draining(self._node_id)

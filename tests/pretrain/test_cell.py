@@ -1,0 +1,138 @@
+"""From a cell to what lies in the store: its log, how it ends, and why."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from radsweep.corpus.example import Viewer, Views
+from radsweep.corpus.subset import SubsetIndex
+from radsweep.errors import BudgetError, CollapsedError, DivergedError
+from radsweep.pretrain.cell import audit, fit
+from radsweep.pretrain.chips import peak_flops
+from radsweep.pretrain.loop import Progress, Ranks
+from radsweep.specs import Budget, Cell, Recipe, Subset
+from radsweep.store import Store
+from radsweep.store.record import CellStore, Record
+from tests.evaluate.toy import CORPUS, write_corpus
+from tests.paradigms.tiny import examples, recipe
+
+BATCH = 8
+
+
+def batches(
+    subset: SubsetIndex, viewer: Viewer, ranks: Ranks, first: int, steps: int | None
+) -> Iterable[Views]:
+    films = examples(BATCH)
+    for step in range(first, steps if steps is not None else 10**6):
+        views = [viewer(film, np.random.default_rng((step, i))) for i, film in enumerate(films)]
+        yield {name: np.stack([view[name] for view in views]) for name in views[0]}
+
+
+def trained(
+    folder: Path, made: Recipe, budget: Budget, images_at_once: int | None = None
+) -> tuple[Record, pl.DataFrame]:
+    store = Store(str(folder))
+    write_corpus(store)
+    cell = Cell(recipe=made, subset=Subset(corpus=CORPUS, images=4), budget=budget)
+    record = fit(
+        cell, store, Ranks(), batches, checkpoint_steps=10**6, report=lambda row: None,
+        images_at_once=images_at_once,
+    )  # fmt: skip
+    return record, log(store, cell)
+
+
+def log(store: Store, cell: Cell) -> pl.DataFrame:
+    return store.read_table(CellStore(store, cell.name).path("steps.parquet"))
+
+
+def test_the_log_has_losses_schedules_monitors_and_speed(tmp_path: Path) -> None:
+    record, rows = trained(tmp_path, recipe("dinov2"), Budget(steps=12, batch_size=BATCH))
+    assert rows["step"].to_list() == [10, 12] and rows["step"].dtype == pl.Int64
+    assert {
+        "loss", "loss_dino", "loss_ibot", "loss_koleo", "learning_rate", "weight_decay",
+        "schedule_teacher_momentum", "schedule_teacher_temperature", "monitor_teacher_entropy",
+        "monitor_teacher_spread", "monitor_prototypes_used", "monitor_cls_cosine",
+        "monitor_rank_me", "monitor_teacher_kl", "images_per_second", "mfu", "data_wait_seconds",
+    } <= set(rows.columns)  # fmt: skip
+    # Nobody knows how fast this CPU multiplies at best.
+    assert rows["mfu"].to_list() == [None, None] and rows["mfu"].dtype == pl.Float64
+    assert 0 < rows["data_wait_seconds"].sum() < record.seconds
+    assert record.images_seen == 12 * BATCH and record.final_losses["loss"] == rows["loss"][-1]
+
+
+def test_a_cell_trained_in_parts_ends_close_to_one_trained_whole(tmp_path: Path) -> None:
+    budget, made = Budget(steps=5, batch_size=BATCH), recipe("clip")
+    whole, _ = trained(tmp_path / "whole", made, budget)
+    parts, _ = trained(tmp_path / "parts", made, budget, images_at_once=3)
+    assert whole.key == parts.key
+    assert parts.final_losses["loss"] == pytest.approx(whole.final_losses["loss"], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        # Neither centred nor sharpened much: all images choose one prototype, or none.
+        ({"centre_momentum": 1.0, "teacher_temperature": 0.04}, "prototypes|mean cosine"),
+        ({"teacher_temperature": 1.0, "teacher_temperature_start": 1.0}, "blind guess"),
+    ],
+)
+def test_a_collapsed_cell_stops_and_its_log_shows_why(
+    changes: dict[str, object], reason: str, tmp_path: Path
+) -> None:
+    made = recipe(
+        "dinov2", learning_rate=1e-2, koleo_weight=0.0, teacher_momentum=0.5, warmup=0.0,
+        freeze_last_layer=0.0, collapse_entropy=0.99, collapse_after=0.05, **changes,
+    )  # fmt: skip
+    with pytest.raises(CollapsedError, match=reason) as raised:
+        trained(tmp_path, made, Budget(steps=200, batch_size=BATCH))
+    assert raised.value.state == "collapsed" and "of the budget" in str(raised.value)
+    (table,) = Path(tmp_path).rglob("steps.parquet")
+    rows = pl.read_parquet(table)
+    assert rows["spent"][-1] < 1.0 and rows["monitor_prototypes_used"][-1] is not None
+    assert not list(Path(tmp_path).rglob("encoder.safetensors"))
+
+
+def test_a_diverged_cell_leaves_its_log(tmp_path: Path) -> None:
+    made = recipe("clip", learning_rate=1e30, clip_norm=None, warmup=0.0)
+    with pytest.raises(DivergedError):
+        trained(tmp_path, made, Budget(steps=20, batch_size=BATCH))
+    (table,) = Path(tmp_path).rglob("steps.parquet")
+    assert not np.isfinite(pl.read_parquet(table)["loss"][-1])
+
+
+@pytest.mark.parametrize(
+    ("budget", "steps", "ends_well"),
+    [
+        (Budget(steps=1000, batch_size=4), 990, True),
+        (Budget(steps=1000, batch_size=4), 989, False),
+        (Budget(steps=1000, batch_size=4), 1011, False),
+        (Budget(images_seen=4000, batch_size=4), 980, False),
+        (Budget(flops=4e6, batch_size=4), 1000, True),
+        (Budget(flops=4e6, batch_size=4), 1020, False),
+        (Budget(gpu_seconds=100, batch_size=4), 1005, True),
+        (Budget(gpu_seconds=100, batch_size=4), 1020, False),
+    ],
+)
+def test_more_than_one_percent_off_the_budget_is_an_error(
+    budget: Budget, steps: int, ends_well: bool
+) -> None:
+    cell = Cell(recipe=recipe("clip"), subset=Subset(corpus=CORPUS, images=4), budget=budget)
+    progress = Progress(step=steps, seconds=steps * 0.1)
+    if ends_well:
+        audit(cell, 1000.0, progress, Ranks())
+    else:
+        with pytest.raises(BudgetError, match="of a budget of"):
+            audit(cell, 1000.0, progress, Ranks())
+
+
+def test_a_rate_is_known_of_chips_and_never_guessed() -> None:
+    assert peak_flops("NVIDIA H100 80GB HBM3", "bf16") == 989e12
+    assert peak_flops("NVIDIA H100 PCIe", "bf16") == 756e12
+    assert peak_flops("NVIDIA A100-SXM4-80GB", "bf16") == 312e12
+    assert peak_flops("NVIDIA L40S", "bf16") == 362e12 and peak_flops("NVIDIA L4", "bf16") == 121e12
+    for device in ("cpu", "NVIDIA GeForce RTX 4090", "NVIDIA H100 80GB HBM3 MIG 1g.10gb"):
+        assert peak_flops(device, "bf16") is None
+    assert peak_flops("NVIDIA H200", "fp32") is None

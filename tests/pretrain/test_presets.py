@@ -1,0 +1,153 @@
+"""The study's recipes: twins train on any machine, full size is built, loaded and stepped once."""
+
+import gc
+import json
+import os
+import resource
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models
+
+from radsweep.jobs.presets import PRESETS, SMALL_PRESETS
+from radsweep.models import layouts
+from radsweep.models.weights import HEAD, MI2_TOKENIZER, MI2_VISION, StartWeights, load_start
+from radsweep.paradigms.base import Paradigm
+from radsweep.paradigms.dino_head import heads_state
+from radsweep.paradigms.dinov2 import DinoV2
+from radsweep.pretrain import schedule
+from radsweep.pretrain.cell import build
+from radsweep.pretrain.flops import counter
+from radsweep.pretrain.loop import make_optimiser
+from radsweep.specs import Recipe
+from tests.paradigms.tiny import batch
+
+REPORTS = ["FINDINGS: The heart is enlarged. IMPRESSION: Cardiomegaly."] * 4
+HAND_DERIVED = {"mi2-clip": 1969e9, "mi2-unicl": 1969e9, "rad-dino": 2632e9}
+"""FLOPs of a training step per image: DaViT at 480 px with 77 tokens, no recomputation; ViT-B/14
+with two crops of 518 px and eight of 98, without heads."""
+
+
+def head_and_recomputation(hidden: float) -> float:
+    """What RAD-DINO's figure leaves out: the head over ``hidden`` patches and 10 class tokens of an
+    image (three passes of the student, one of the teacher), and the attention scores that PyTorch's
+    counter takes to be computed anew in the backward pass."""
+    head = 768 * 2048 + 2048 * 2048 + 2048 * 256 + 256 * 65536
+    heads = 2 * head * (3 * (hidden + 10) + hidden + 2)
+    return heads + 2 * 12 * 768 * (2 * 1370**2 + 8 * 50**2)
+
+
+def step(paradigm: Paradigm, recipe: Recipe, images: int) -> tuple[float, float, float]:
+    """Loss, FLOPs per image and hidden patches per image of one whole optimiser step."""
+    optimiser = make_optimiser(paradigm.train(), recipe)
+    schedule.apply(optimiser, recipe, 0.5)
+    given = batch(paradigm, images)
+    with counter() as counted:
+        loss = torch.stack(list(paradigm(given, 0.5).values())).sum()
+        loss.backward()
+    assert recipe.clip_norm is not None
+    torch.nn.utils.clip_grad_norm_(paradigm.parameters(), recipe.clip_norm)
+    paradigm.before_update(0.5)
+    optimiser.step()
+    paradigm.after_step(0.5)
+    hidden = float(given["masks"].sum()) / images if "masks" in given else 0.0
+    return loss.item(), counted.get_total_flops() / images, hidden
+
+
+@pytest.mark.parametrize("name", SMALL_PRESETS)
+def test_a_small_twin_takes_a_step_by_the_same_code(name: str) -> None:
+    small, large = SMALL_PRESETS[name](), PRESETS[name]("somewhere")
+    assert (
+        small.paradigm == large.paradigm
+        and small.encoder.split("_")[0] == large.encoder.split("_")[0]
+    )
+    torch.manual_seed(0)
+    loss, _, _ = step(build(small, None, REPORTS, 0), small, 4)
+    assert 0 < loss < 100
+
+
+def test_every_large_value_is_a_setting_and_nothing_more_is_said_twice() -> None:
+    # To build a recipe is to check each of its settings by name.
+    for made in PRESETS.values():
+        recipe = made("somewhere")
+        assert recipe.start_from == "somewhere" and recipe.precision == "bf16"
+
+
+def published(paradigm: Paradigm, folder: Path) -> None:
+    """Files of exactly the released layout, with this paradigm's (random) values."""
+    encoder = paradigm.encoder.state_dict()
+    if isinstance(paradigm, DinoV2):
+        save_file(layouts.to_hf_dinov2(encoder), folder / "model.safetensors")
+        head = layouts.to_dino_head(heads_state(head=paradigm.teacher_head))
+        save_file(head, folder / HEAD)
+        return
+    text = {n: t for n, t in paradigm.state_dict().items() if not n.startswith("encoder.")}
+    for file in (folder / MI2_VISION, folder / MI2_TOKENIZER / "tokenizer.json"):
+        file.parent.mkdir(parents=True)
+    state = layouts.to_mi2(encoder, text)
+    save_file({n: t.contiguous() for n, t in state.items()}, folder / MI2_VISION)
+    (folder / MI2_TOKENIZER / "tokenizer.json").write_text(clip_sized_tokenizer())
+
+
+def clip_sized_tokenizer() -> str:
+    """49,408 tokens, the last two CLIP's marks, padded with 0 as MedImageInsight's folder is."""
+    words = {f"w{i}": i for i in range(49406)}
+    words |= {"<|startoftext|>": 49406, "<|endoftext|>": 49407}
+    tokenizer = Tokenizer(models.BPE(vocab=words, merges=[], unk_token="w1"))
+    tokenizer.enable_padding(pad_id=0, pad_token="w0")
+    return str(tokenizer.to_str())
+
+
+def with_clips_vocabulary(recipe: Recipe) -> Paradigm:
+    start = StartWeights(
+        encoder={}, paradigm={"text.positions": torch.empty(0)},
+        tokenizer=clip_sized_tokenizer(), layout="mi2", digest="",
+    )  # fmt: skip
+    paradigm_class = type(build(SMALL_PRESETS["mi2-clip"](), None, REPORTS, 0))
+    settings = paradigm_class.read(recipe)  # type: ignore[attr-defined]
+    assert start.tokenizer is not None
+    return paradigm_class(recipe, settings, start.tokenizer)  # type: ignore[call-arg]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_full_size_step_runs_and_costs_what_was_derived_by_hand(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    if free < 18:
+        pytest.skip(f"needs 18 GiB of memory, {free:.0f} are free")
+    recipe = PRESETS[name](str(tmp_path))
+    torch.manual_seed(0)
+    random = with_clips_vocabulary(recipe) if name != "rad-dino" else build(recipe, None, [], 0)
+    if name != "rad-dino":
+        parameters = sum(p.numel() for p in random.encoder.parameters())
+        assert parameters == 360_636_416 and len(random.encoder.state_dict()) == 402
+    published(random, tmp_path)
+    del random
+    gc.collect()
+    start = load_start(tmp_path)
+    assert start.layout == ("hf" if name == "rad-dino" else "mi2")
+    paradigm = build(recipe, start, [], 0)
+    state = paradigm.state_dict()
+    for key, tensor in (start.encoder | start.paradigm).items():
+        own = key if key in start.paradigm else f"encoder.{key}"
+        assert torch.equal(state[own], tensor), key
+    del start, state
+    gc.collect()
+    loss, flops, hidden = step(paradigm, recipe, 2)
+    expected = HAND_DERIVED[name] + (head_and_recomputation(hidden) if hidden else 0.0)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    with capsys.disabled():
+        print(
+            "\n" + json.dumps({
+                "preset": name, "loss": round(loss, 3), "gflops_per_image": round(flops / 1e9),
+                "of_hand_derived": round(flops / expected, 4),
+                "peak_gib": round(peak, 1), "images": 2,
+            })
+        )  # fmt: skip
+    assert flops == pytest.approx(expected, rel=0.03)
+    assert loss > 0
