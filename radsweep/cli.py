@@ -32,6 +32,7 @@ for command in (
     results.forecast,
     results.dash,
     results.export,
+    cluster.doctor,
     cluster.submit,
 ):
     app.command()(command)

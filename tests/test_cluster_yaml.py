@@ -1,4 +1,4 @@
-"""The file a cloud would read, checked by Ray's own validator: no cloud is asked."""
+"""The files a cloud would read, checked by Ray's own validator: no cloud is asked."""
 
 import copy
 from pathlib import Path
@@ -8,16 +8,40 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-FILE = Path(__file__).parent.parent / "cluster.yaml"
+TOP = Path(__file__).parent.parent
+FILES = {
+    "aws": TOP / "cluster.yaml",
+    "gcp": TOP / "clusters" / "gcp.yaml",
+    "azure": TOP / "clusters" / "azure.yaml",
+}
+EXTRA = {"aws": "[s3]", "gcp": "[gcs]", "azure": "[azure]"}
+"""With which the package is installed, so that it can read the cloud's own store."""
+
+
+@pytest.fixture(params=sorted(FILES))
+def cloud(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
 
 
 @pytest.fixture
-def cluster() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load(FILE.read_text())
+def cluster(cloud: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(FILES[cloud].read_text())
     return loaded
 
 
-def test_rays_validator_accepts_the_cluster(cluster: dict[str, Any]) -> None:
+def is_spot(node: dict[str, Any]) -> bool:
+    """By what the cloud reads, and not by our label."""
+    config = node["node_config"]
+    return (
+        config.get("InstanceMarketOptions", {}).get("MarketType") == "spot"
+        or config.get("scheduling", {}).get("provisioningModel") == "SPOT"
+        or config.get("azure_arm_parameters", {}).get("priority") == "Spot"
+    )
+
+
+def test_rays_validator_accepts_the_cluster(cloud: str, cluster: dict[str, Any]) -> None:
+    assert cluster["provider"]["type"] == cloud
     validate_config(prepare_config(copy.deepcopy(cluster)))
 
 
@@ -30,12 +54,33 @@ def test_rays_validator_would_catch_a_typing_error(cluster: dict[str, Any]) -> N
 def test_the_head_runs_no_work_and_every_pool_shrinks_to_nothing(cluster: dict[str, Any]) -> None:
     head = cluster["available_node_types"][cluster["head_node_type"]]
     assert head["resources"]["CPU"] == 0
-    assert "InstanceMarketOptions" not in head["node_config"]
+    assert not is_spot(head)
     pools = [node for name, node in cluster["available_node_types"].items() if name != "head"]
     assert pools and all(node["min_workers"] == 0 for node in pools)
+    assert cluster["idle_timeout_minutes"] <= 15
 
 
-def test_every_ray_that_starts_asks_for_the_token(cluster: dict[str, Any]) -> None:
+def test_labels_say_what_the_cloud_is_asked_for(cluster: dict[str, Any]) -> None:
+    for name, node in cluster["available_node_types"].items():
+        assert (node["labels"]["market"] == "spot") == is_spot(node), name
+    roles = {node["labels"]["role"] for node in cluster["available_node_types"].values()}
+    assert roles == {"head", "data", "train"}
+
+
+def test_spot_is_tried_before_on_demand(cluster: dict[str, Any]) -> None:
+    training = [
+        node
+        for node in cluster["available_node_types"].values()
+        if node["labels"]["role"] == "train"
+    ]
+    spot = [node["priority"] for node in training if is_spot(node)]
+    on_demand = [node["priority"] for node in training if not is_spot(node)]
+    assert spot and on_demand and min(spot) > max(on_demand)
+
+
+def test_every_ray_that_starts_asks_for_the_token_and_none_opens_its_dashboard(
+    cluster: dict[str, Any],
+) -> None:
     starts = [
         command
         for name in ("head_start_ray_commands", "worker_start_ray_commands")
@@ -43,3 +88,49 @@ def test_every_ray_that_starts_asks_for_the_token(cluster: dict[str, Any]) -> No
         if "ray start" in command
     ]
     assert len(starts) == 2 and all("RAY_AUTH_MODE=token" in command for command in starts)
+    assert "--dashboard-host=127.0.0.1" in starts[0] and "dashboard" not in starts[1]
+    assert cluster["file_mounts"]["/home/ray/.ray"] == "~/.ray"
+
+
+def test_images_are_pinned_and_of_the_ray_that_we_pin(cluster: dict[str, Any]) -> None:
+    pins = (TOP / "constraints.txt").read_text().splitlines()
+    (version,) = [line.split("==")[1] for line in pins if line.startswith("ray==")]
+    images = [cluster["docker"]["image"], cluster["docker"]["head_image"]]
+    images += [
+        node["docker"]["worker_image"]
+        for node in cluster["available_node_types"].values()
+        if "docker" in node
+    ]
+    assert len(images) == 3
+    assert all(image.startswith(f"rayproject/ray:{version}-py311-") for image in images)
+
+
+def test_the_code_comes_from_our_wheel_with_our_versions(
+    cloud: str, cluster: dict[str, Any]
+) -> None:
+    (setup,) = cluster["setup_commands"]
+    assert "-c /home/ray/radsweep-dist/constraints.txt" in setup and EXTRA[cloud] in setup
+    assert cluster["file_mounts"]["/home/ray/radsweep-dist"] == "dist"
+
+
+def test_a_container_on_aws_may_read_spot_notices() -> None:
+    nodes = yaml.safe_load(FILES["aws"].read_text())["available_node_types"]
+    for node in nodes.values():
+        options = node["node_config"]["MetadataOptions"]
+        assert options == {"HttpTokens": "required", "HttpPutResponseHopLimit": 2}
+
+
+def test_machines_on_aws_have_only_the_roles_that_the_template_makes() -> None:
+    class Template(yaml.SafeLoader):
+        pass
+
+    Template.add_multi_constructor("!", lambda loader, tag, node: loader.construct_scalar(node))
+    made = yaml.load((TOP / "clusters" / "aws-roles.yaml").read_text(), Template)["Resources"]
+    profiles = {
+        part["Properties"]["InstanceProfileName"]
+        for part in made.values()
+        if part["Type"] == "AWS::IAM::InstanceProfile"
+    }
+    nodes = yaml.safe_load(FILES["aws"].read_text())["available_node_types"]
+    used = {node["node_config"]["IamInstanceProfile"]["Name"] for node in nodes.values()}
+    assert used == profiles

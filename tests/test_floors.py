@@ -21,9 +21,9 @@ FLOORS = {
     "cli": 8,
 }  # fmt: skip
 RAY_FILES = {
-    "corpus/stream.py", "corpus/ingest_ray.py", "pretrain/worker.py",
+    "corpus/stream.py", "corpus/ingest_ray.py", "pretrain/worker.py", "pretrain/nodes.py",
     "evaluate/embed.py", "evaluate/grid.py",
-    "sweep/cluster.py", "sweep/submit.py",
+    "sweep/cluster.py", "sweep/submit.py", "sweep/doctor.py", "sweep/drain.py", "sweep/watch.py",
 }  # fmt: skip
 SIDEWAYS = {("specs", "parts")}
 """The one import within a floor between two rooms: a recipe checks that its paradigm exists."""

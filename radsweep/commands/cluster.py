@@ -53,3 +53,30 @@ def submit(
         ),
     ):
         raise SpecError(f"job {job} did not succeed; its log is above")
+
+
+def doctor(
+    sweep: SweepArgument,
+    store: StoreOption = "",
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster (auto, ray://...); none starts one here")
+    ] = None,
+    at_once: Annotated[int, typer.Option(min=1, help="Cells side by side")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Training processes per cell")] = 1,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs per training process")] = 0,
+    cpus: Annotated[float, typer.Option(help="CPUs per training process")] = 1,
+    stream_cpus: Annotated[float, typer.Option(help="CPUs for the stream of each process")] = 1,
+) -> None:
+    """What would stop or spoil `radsweep run` with these options, before anything costs money."""
+    from radsweep.pretrain.worker import Workers
+    from radsweep.sweep.cluster import connected
+    from radsweep.sweep.doctor import BAD, doctor_table, examine
+    from radsweep.sweep.load import load_sweep
+
+    loaded, root = load_sweep(sweep), open_store(store)
+    placed = Workers(count=workers, gpus=gpus, cpus=cpus, stream_cpus=stream_cpus)
+    with connected(address):
+        findings = examine(loaded, root, placed, at_once)
+    console.print(doctor_table(findings))
+    if any(finding.state == BAD for finding in findings):
+        raise typer.Exit(1)

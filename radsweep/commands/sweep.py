@@ -77,11 +77,27 @@ def run(
     cpus: Annotated[float, typer.Option(help="CPUs per training process")] = 1,
     stream_cpus: Annotated[float, typer.Option(help="CPUs for the stream of each process")] = 1,
     checkpoint_steps: Annotated[int, typer.Option(min=1, help="Steps between checkpoints")] = 200,
+    watch_spot: Annotated[
+        str | None,
+        typer.Option(help="aws, gcp or azure: keep a checkpoint when a node gets its notice"),
+    ] = None,
+    max_usd: Annotated[
+        float | None, typer.Option(min=0, help="Start no cell that would cost more in all")
+    ] = None,
+    max_hours: Annotated[
+        float | None, typer.Option(min=0, help="The same for device-hours")
+    ] = None,
+    machine: Annotated[
+        str, typer.Option(help="Of the price table, for the limits")
+    ] = "aws-g6e-1xL40S",
+    prices: Annotated[Path | None, typer.Option(help="Your own price table (TOML)")] = None,
 ) -> None:
     """What is missing: pretraining, then scores, laws, dashboard; on a laptop or on a cluster."""
     from radsweep.pretrain.worker import Workers
+    from radsweep.sweep.cost import counted_cost
+    from radsweep.sweep.limits import Limits
     from radsweep.sweep.load import load_sweep
-    from radsweep.sweep.plan import check, warnings
+    from radsweep.sweep.plan import check, read_machine, warnings
     from radsweep.sweep.run import RunOptions
     from radsweep.sweep.run import run as drive
     from radsweep.sweep.show import terminal_observer
@@ -97,12 +113,22 @@ def run(
         stream_cpus=stream_cpus,
         checkpoint_steps=checkpoint_steps,
     )
+    limits = None
+    if max_usd is not None or max_hours is not None:
+        limits = Limits(
+            machine=read_machine(machine, prices),
+            cost_of=lambda recipe: counted_cost(recipe, root),
+            max_usd=max_usd,
+            max_hours=max_hours,
+        )
     options = RunOptions(
         address=address,
         only=only,
         at_once=at_once,
         workers_for=lambda cell: placed,
         trial_gpus=gpus,
+        watch_spot=watch_spot,
+        limits=limits,
     )
     with terminal_observer(root, console) as observer:
         outcome = drive(loaded, root, options, observer)

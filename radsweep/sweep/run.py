@@ -28,9 +28,11 @@ from radsweep.specs import Cell, Sweep
 from radsweep.store import Store, layout
 from radsweep.store.record import CellStore
 from radsweep.sweep.cluster import connected
+from radsweep.sweep.limits import Ledger, Limits
 from radsweep.sweep.plan import check
 from radsweep.sweep.results import read_scores
 from radsweep.sweep.starts import missing_start
+from radsweep.sweep.watch import watching
 
 HELD_POLL_SECONDS = 2.0
 
@@ -88,6 +90,10 @@ class RunOptions:
     """CPUs of one evaluation trial."""
     trial_gpus: float = 0
     """GPUs of one evaluation trial; a fraction packs several on one."""
+    watch_spot: str | None = None
+    """The cloud whose spot notices are read on every node (``aws``, ``gcp``, ``azure``)."""
+    limits: Limits | None = None
+    """What pretraining may take; None lets it take what it needs. Evaluation is not counted."""
 
 
 def declare(sweep: Sweep, store: Store) -> None:
@@ -135,8 +141,8 @@ def run(sweep: Sweep, store: Store, options: RunOptions, observer: Observer) -> 
     failures: list[tuple[str, str]] = []
     if missing or pending_units(store, sweep, cells):
         check_task_data(sweep, store)
-        with connected(options.address, options.cpus):
-            failures += _pretrain(missing, store, options, observer)
+        with connected(options.address, options.cpus), watching(options.watch_spot):
+            failures += _pretrain(missing, sweep, store, options, observer)
             finished = tuple(cell for cell in cells if CellStore(store, cell.name).is_done)
             if sweep.protocol is not None:
                 failures += run_grid(
@@ -159,14 +165,22 @@ def run(sweep: Sweep, store: Store, options: RunOptions, observer: Observer) -> 
 
 
 def _pretrain(
-    missing: tuple[Cell, ...], store: Store, options: RunOptions, observer: Observer
+    missing: tuple[Cell, ...], sweep: Sweep, store: Store, options: RunOptions, observer: Observer
 ) -> list[tuple[str, str]]:
+    limits, ledger = options.limits, None
+    if limits is not None:
+        ledger = Ledger(sweep, store, limits, options.workers_for)
+
+    def drive(cell: Cell) -> tuple[str, str | None]:
+        # Asked as its turn comes, and not before: the cells before it have a price by then.
+        reason = None if ledger is None else ledger.refuses(cell)
+        if reason is not None:
+            return "waiting", reason
+        return drive_cell(cell, store, options.workers_for(cell))
+
     failures = []
     with ThreadPoolExecutor(max_workers=options.at_once) as pool:
-        futures = {
-            pool.submit(drive_cell, cell, store, options.workers_for(cell)): cell
-            for cell in missing
-        }
+        futures = {pool.submit(drive, cell): cell for cell in missing}
         for future in as_completed(futures):
             cell = futures[future]
             state, reason = future.result()
@@ -211,7 +225,9 @@ def _drive_held(
         # Whatever it is (ours, Ray's, out of memory), the cell is reported and the others go on.
         state = fault.state if isinstance(fault, CellError) else "failed"
         reason = str(fault) if isinstance(fault, RadsweepError) else _in_a_line(fault)
-        corner.set_state(state, reason=reason)
+        # How far it came is what it cost.
+        spent = corner.state().get("spent")
+        corner.set_state(state, reason=reason, **({} if spent is None else {"spent": spent}))
         return state, reason
 
 

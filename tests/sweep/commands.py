@@ -22,7 +22,8 @@ class Ran:
 def environment(**more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name != "RADSWEEP_STORE"}
     # Workers of Ray look up parts of the tests by module name.
-    return kept | {"OMP_NUM_THREADS": "1", "COLUMNS": "100", "PYTHONPATH": str(CHECKOUT)} | more
+    path = os.pathsep.join([str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return kept | {"OMP_NUM_THREADS": "1", "COLUMNS": "100", "PYTHONPATH": path} | more
 
 
 def python(*arguments: str, folder: Path, **env: str) -> Ran:

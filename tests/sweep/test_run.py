@@ -5,12 +5,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 from ray.exceptions import RayTaskError
 
 from radsweep.errors import CollapsedError, SpecError
+from radsweep.evaluate import grid
+from radsweep.pretrain import worker
 from radsweep.pretrain.worker import Workers
 from radsweep.specs import Cell
 from radsweep.store import Store
@@ -44,16 +47,49 @@ def drive(
 CELL: Cell = sweep().cells()[-1]
 
 
+class Task:
+    """What ``ray.remote`` makes of a function, as far as ``run_cell`` goes."""
+
+    def options(self, **given: object) -> "Task":
+        return self
+
+    def remote(self, *given: object) -> None:
+        """Nothing runs."""
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Any]], None]:
+    """Makes Ray answer with these, one per attempt; an exception is raised."""
+
+    def answer_with(answers: list[Any]) -> None:
+        def get(task: None) -> Any:
+            answer = answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        monkeypatch.setattr(worker.ray, "remote", lambda function: Task())
+        monkeypatch.setattr(worker.ray, "get", get)
+
+    return answer_with
+
+
 def test_a_fault_from_a_worker_is_told_without_rays_traceback(
-    drive: Callable, store: Store
+    answers: Callable, store: Store
 ) -> None:
     fault = SpecError("no weights in [folder]; give another")
-
-    def train() -> Record:
-        raise RayTaskError("train", "Traceback: a page of it", fault).as_instanceof_cause()
-
-    assert drive(train) == ("failed", str(fault))
+    raised = RayTaskError("train", "Traceback: a page of it", fault).as_instanceof_cause()
+    answers([raised])
+    assert run.drive_cell(CELL, store, Workers()) == ("failed", str(fault))
     assert CellStore(store, CELL.name).state()["reason"] == str(fault)
+
+
+def test_a_cell_whose_machine_is_taken_away_begins_again_as_often_as_it_takes(
+    answers: Callable, store: Store
+) -> None:
+    left = {"state": "preempted", "reason": "left at step 2"}
+    answers([left] * 10 + [{"state": "diverged", "reason": "the loss is inf"}])
+    assert run.drive_cell(CELL, store, Workers(max_failures=0)) == ("diverged", "the loss is inf")
 
 
 def test_other_exceptions_are_named_and_a_collapse_keeps_its_state(
@@ -130,11 +166,15 @@ def test_what_hangs_on_tunes_searcher_can_be_pickled_and_still_tells() -> None:
         def __reduce__(self) -> str:
             raise TypeError("a terminal cannot be pickled")
 
-    progress = run._GridProgress(Terminal())  # type: ignore[arg-type]
-    pickle.loads(pickle.dumps(progress))(1, 2)
+    searcher = grid._GridSearcher(Nothing(), Terminal().grid)  # type: ignore[arg-type]
+    pickle.loads(pickle.dumps(searcher))._progress(1, 2)
     assert told == []
-    progress(1, 2)
+    searcher._progress(1, 2)
     assert told == [(1, 2)]
+
+
+class Nothing:
+    """A schedule with no steps."""
 
 
 def test_fits_are_made_again_only_for_other_scores(store: Store) -> None:

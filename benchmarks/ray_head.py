@@ -1,0 +1,125 @@
+"""A Ray head of one's own on this machine, and the processes that belong to it. Linux only."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Head:
+    """A Ray head that only we know of."""
+
+    address: str
+    folder: Path
+
+
+def environment() -> dict[str, str]:
+    """Of every process that is started here."""
+    top = str(Path(__file__).resolve().parents[1])
+    path = os.pathsep.join([top, *filter(None, [os.environ.get("PYTHONPATH")])])
+    here = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    ours = {"PYTHONPATH": path, "PATH": here, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"}
+    return dict(os.environ) | ours
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    held = [socket.socket() for _ in range(count)]
+    for one in held:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in held]
+    for one in held:
+        one.close()
+    return ports
+
+
+def command_line(process: Path) -> bytes:
+    """Of ``/proc/<number>``; empty where the process is gone."""
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def processes(of: bytes) -> list[int]:
+    """Numbers of the other processes whose command line has these bytes in it."""
+    return [
+        int(process.name)
+        for process in Path("/proc").glob("[0-9]*")
+        if int(process.name) != os.getpid() and of in command_line(process)
+    ]
+
+
+def busy_workers(head: Head) -> list[int]:
+    """Ray's processes that run something of ours: children of this head's raylet.
+
+    Not its agents: a raylet ends with them, and a cluster of one node with its raylet.
+    """
+    found = []
+    raylets = {
+        number
+        for number in processes(str(head.folder).encode())
+        if command_line(Path(f"/proc/{number}")).split(b"\0")[0].endswith(b"raylet")
+    }
+    for number in processes(b"ray::"):
+        name = command_line(Path(f"/proc/{number}"))
+        if b"ray::IDLE" in name or b"Agent" in name:
+            continue
+        try:
+            stat = Path(f"/proc/{number}/stat").read_text()
+        except OSError:
+            continue
+        if int(stat.rpartition(")")[2].split()[1]) in raylets:
+            found.append(number)
+    return found
+
+
+def kill(number: int) -> bool:
+    """SIGKILL; whether there was anybody."""
+    try:
+        os.kill(number, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@contextmanager
+def ray_head(cpus: int) -> Iterator[Head]:
+    """A head for the block, with ports and a folder of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="radsweep-"))
+    port, dashboard, client, metrics, agent, agent_grpc = free_ports(6)
+    try:
+        started = subprocess.run(
+            [
+                *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head"),
+                *(f"--temp-dir={folder}", f"--port={port}", f"--dashboard-port={dashboard}"),
+                *(f"--ray-client-server-port={client}", f"--metrics-export-port={metrics}"),
+                f"--dashboard-agent-listen-port={agent}",
+                f"--dashboard-agent-grpc-port={agent_grpc}",
+                *(f"--num-cpus={cpus}", "--disable-usage-stats", "--include-dashboard=true"),
+                *("--node-ip-address=127.0.0.1", "--object-store-memory=300000000"),
+            ],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if started.returncode:
+            raise RuntimeError(started.stdout + started.stderr)
+        yield Head(f"127.0.0.1:{port}", folder)
+    finally:
+        deadline = time.monotonic() + 30
+        while (left := processes(str(folder).encode())) and time.monotonic() < deadline:
+            for number in left:
+                kill(number)
+            time.sleep(0.3)
+        shutil.rmtree(folder, ignore_errors=True)

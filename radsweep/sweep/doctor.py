@@ -1,0 +1,276 @@
+"""What would stop or spoil a run on a cluster, found before anything costs money.
+
+Each check gives a finding: what was looked at, whether it is well, and what to do where it is not.
+"""
+
+import importlib.metadata
+import os
+import platform
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from radsweep.errors import RadsweepError, SpecError, StoreError
+from radsweep.pretrain.nodes import living_nodes, most_resources
+from radsweep.pretrain.worker import Workers
+from radsweep.specs import Sweep
+from radsweep.store import Store
+from radsweep.sweep.plan import check
+from radsweep.sweep.starts import missing_start
+
+SAME_EVERYWHERE = ("radsweep", "ray", "torch", "timm", "transformers", "numpy", "polars")
+"""Packages whose versions must agree: objects travel between nodes, and numbers must not differ."""
+
+NODE_SECONDS = 120.0
+"""How long one node may take to answer; a worker process imports PyTorch first."""
+
+WELL, BAD = "well", "bad"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One check."""
+
+    checked: str
+    state: str
+    """``well`` or ``bad``."""
+    said: str
+    """The fact with its values and, where it is bad, the remedy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeFacts:
+    """What one node says of itself, from inside a task that runs there."""
+
+    host: str
+    versions: dict[str, str]
+    """Python's and each of ``SAME_EVERYWHERE``; a package that is missing is ``missing``."""
+    cpus: float
+    gpus: float
+    store_fault: str | None
+    """Why the store cannot be written from there, or None."""
+    missing_starts: tuple[str, ...]
+    """Starting weights that cannot be seen from there, each with its remedy."""
+
+
+def examine(sweep: Sweep, store: Store, workers: Workers, at_once: int) -> tuple[Finding, ...]:
+    """All checks, on the cluster that is connected.
+
+    Args:
+        sweep: what is to be run.
+        store: as the cluster sees it.
+        workers: what each cell gets.
+        at_once: cells side by side.
+    """
+    starts = tuple(sorted({recipe.start_from for recipe in sweep.recipes}))
+    nodes = _ask_nodes(store, starts)
+    here = _versions()
+    has: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    most = most_resources()
+    return (
+        _sweep_finding(sweep, store),
+        _nodes_finding(nodes),
+        *_version_findings(here, nodes),
+        *_store_findings(nodes),
+        *_start_findings(nodes),
+        _room_finding(workers, at_once, has, most),
+        *_process_findings(workers, living_nodes(), most),
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in SAME_EVERYWHERE:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+def _facts(store: Store, starts: tuple[str, ...], cpus: float, gpus: float) -> NodeFacts:
+    """Runs on the node."""
+    fault = None
+    try:
+        store.check_writable()
+    except StoreError as said:
+        fault = str(said)
+    missing = tuple(why for start in starts if (why := _start_fault(start, store)) is not None)
+    return NodeFacts(
+        host=socket.gethostname(),
+        versions=_versions(),
+        cpus=cpus,
+        gpus=gpus,
+        store_fault=fault,
+        missing_starts=missing,
+    )
+
+
+def _start_fault(start: str, store: Store) -> str | None:
+    try:
+        return missing_start(start, store)
+    except Exception as fault:
+        # A library that is missing, a right that is missing: whatever it is, it is the finding.
+        return f"{start} cannot be looked up ({type(fault).__name__}: {fault})"
+
+
+def _ask_nodes(store: Store, starts: tuple[str, ...]) -> tuple[NodeFacts, ...]:
+    """Every node that lives. Raises SpecError where one does not answer."""
+    ask = ray.remote(_facts)
+    asked = []
+    for node in living_nodes():
+        here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        resources: dict[str, float] = node["Resources"]
+        answer = ask.options(num_cpus=0, scheduling_strategy=here).remote(
+            store, starts, resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+        )
+        asked.append(answer)
+    try:
+        facts: list[NodeFacts] = ray.get(asked, timeout=NODE_SECONDS)
+    except ray.exceptions.GetTimeoutError as fault:
+        raise SpecError(
+            f"not all of the {len(asked)} nodes answered within {NODE_SECONDS:.0f} s; look at "
+            "`ray status`, and end the nodes that hang"
+        ) from fault
+    return tuple(facts)
+
+
+def _well(checked: str, said: str) -> Finding:
+    return Finding(checked=checked, state=WELL, said=said)
+
+
+def _bad(checked: str, said: str) -> Finding:
+    return Finding(checked=checked, state=BAD, said=said)
+
+
+def _sweep_finding(sweep: Sweep, store: Store) -> Finding:
+    try:
+        card = check(sweep, store)
+    except RadsweepError as fault:
+        return _bad("sweep and corpus", str(fault))
+    except OSError as fault:
+        # A store that cannot be reached fails in its library's own way.
+        return _bad("sweep and corpus", f"cannot be read ({type(fault).__name__}: {fault})")
+    images = card["splits"]["pretrain"]["images"]
+    return _well("sweep and corpus", f"{sweep.corpus} has {images:,} images for pretraining")
+
+
+def _nodes_finding(nodes: tuple[NodeFacts, ...]) -> Finding:
+    gpus = sum(node.gpus for node in nodes)
+    cpus = sum(node.cpus for node in nodes)
+    mode = os.environ.get("RAY_AUTH_MODE", "not set: Ray's default")
+    return _well(
+        "nodes", f"{len(nodes)} answer, with {cpus:g} CPUs and {gpus:g} GPUs; RAY_AUTH_MODE {mode}"
+    )
+
+
+def _version_findings(here: dict[str, str], nodes: tuple[NodeFacts, ...]) -> list[Finding]:
+    """Python may differ in its last number, packages in nothing."""
+    found = []
+    for name, version in here.items():
+        wanted = _comparable(name, version)
+        odd = sorted(
+            {
+                f"{node.host} has {node.versions[name]}"
+                for node in nodes
+                if _comparable(name, node.versions[name]) != wanted
+            }
+        )
+        if odd:
+            found.append(
+                _bad(
+                    f"version of {name}",
+                    f"{version} here, and {'; '.join(odd)}: use one image, or "
+                    "`pip install -c constraints.txt` on every node",
+                )
+            )
+    return found or [_well("versions", f"the same on all {len(nodes)} nodes and here")]
+
+
+def _comparable(name: str, version: str) -> str:
+    return version.rpartition(".")[0] if name == "python" else version
+
+
+def _store_findings(nodes: tuple[NodeFacts, ...]) -> list[Finding]:
+    faults = [
+        _bad("store", f"from {node.host}: {node.store_fault}") for node in nodes if node.store_fault
+    ]
+    return faults or [_well("store", f"written and deleted a file from all {len(nodes)} nodes")]
+
+
+def _start_findings(nodes: tuple[NodeFacts, ...]) -> list[Finding]:
+    faults = [
+        _bad("starting weights", f"from {node.host}: {said}")
+        for node in nodes
+        for said in node.missing_starts
+    ]
+    return faults or [_well("starting weights", "seen from every node")]
+
+
+def _room_finding(
+    workers: Workers, at_once: int, now: dict[str, float], most: dict[str, float]
+) -> Finding:
+    """Whether all cells that start together can also finish together.
+
+    A trainer that holds the last CPU waits for a stream that can never start (Ray issue 44687).
+
+    Args:
+        workers: what each cell gets.
+        at_once: cells side by side.
+        now: resources of the cluster.
+        most: what its autoscaler may bring it to; empty where it has none.
+    """
+    per_cell = workers.count * (workers.cpus + workers.stream_cpus)
+    wanted = {"CPU": at_once * per_cell, "GPU": at_once * workers.count * workers.gpus}
+    said = (
+        f"{at_once} cells x {workers.count} processes take {wanted['CPU']:g} CPUs and "
+        f"{wanted['GPU']:g} GPUs; the cluster has {now.get('CPU', 0.0):g} and "
+        f"{now.get('GPU', 0.0):g} now"
+    )
+    if most:
+        said += f", and may grow to {most.get('CPU', 0.0):g} and {most.get('GPU', 0.0):g}"
+    if any(wanted[name] > max(now.get(name, 0.0), most.get(name, 0.0)) for name in wanted):
+        return _bad(
+            "room",
+            f"{said}: lower --at-once, --workers or --stream-cpus, or let the autoscaler start "
+            "more (max_workers)",
+        )
+    return _well("room", said)
+
+
+def _process_findings(
+    workers: Workers, nodes: list[dict[str, Any]], most: dict[str, float]
+) -> list[Finding]:
+    """Whether one training process fits on a node; of those that may yet come nothing is known."""
+    for node in nodes:
+        has: dict[str, float] = node["Resources"]
+        fits = has.get("CPU", 0.0) >= workers.cpus and has.get("GPU", 0.0) >= workers.gpus
+        if fits:
+            return []
+    if most:
+        return [_well("training process", "fits on no node yet; the autoscaler is to bring one")]
+    return [
+        _bad(
+            "training process",
+            f"no node has the {workers.cpus:g} CPUs and {workers.gpus:g} GPUs that one process "
+            "asks for: lower --cpus or --gpus, or start larger nodes",
+        )
+    ]
+
+
+def doctor_table(findings: tuple[Finding, ...]) -> Table:
+    """One line per check, for a terminal."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("")
+    table.add_column("checked", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for finding in findings:
+        style = "green" if finding.state == WELL else "red"
+        table.add_row(f"[{style}]{finding.state}[/{style}]", finding.checked, escape(finding.said))
+    return table

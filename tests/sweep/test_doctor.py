@@ -1,0 +1,132 @@
+"""What the doctor makes of what it is told; the last tests ask a real Ray."""
+
+import dataclasses
+import importlib.metadata
+import io
+from collections.abc import Callable, Iterator
+
+import pytest
+import ray
+from rich.console import Console
+
+from radsweep.pretrain.worker import Workers
+from radsweep.store import Store
+from radsweep.sweep import doctor
+from radsweep.sweep.cluster import connected
+from radsweep.sweep.doctor import BAD, WELL, Finding, NodeFacts, doctor_table, examine
+from tests.evaluate.toy import sweep
+
+HERE = {"python": "3.11.9", "ray": "2.60.0", "torch": "2.15.0"}
+NODE = NodeFacts(host="a", versions=HERE, cpus=8, gpus=1, store_fault=None, missing_starts=())
+SMALL = {"CPU": 4.0}
+
+
+def node(**changes: object) -> NodeFacts:
+    return dataclasses.replace(NODE, **changes)  # type: ignore[arg-type]
+
+
+def states(findings: list[Finding]) -> list[tuple[str, str]]:
+    return [(finding.checked, finding.state) for finding in findings]
+
+
+def test_a_node_with_another_version_is_named_with_both_and_the_remedy() -> None:
+    odd = node(host="b", versions={**HERE, "torch": "2.14.0"})
+    (found,) = doctor._version_findings(HERE, (NODE, odd))
+    assert (found.checked, found.state) == ("version of torch", BAD)
+    assert "2.15.0 here" in found.said and "b has 2.14.0" in found.said
+    assert "a has" not in found.said and "constraints.txt" in found.said
+
+
+def test_python_may_differ_in_its_last_number_and_a_missing_package_is_a_difference() -> None:
+    later = node(versions={**HERE, "python": "3.11.15"})
+    assert states(doctor._version_findings(HERE, (later,))) == [("versions", WELL)]
+    other = node(versions={**HERE, "python": "3.12.1", "ray": "missing"})
+    assert states(doctor._version_findings(HERE, (other,))) == [
+        ("version of python", BAD),
+        ("version of ray", BAD),
+    ]
+
+
+def test_faults_of_nodes_are_told_with_the_node() -> None:
+    blind = node(host="b", store_fault="cannot be written", missing_starts=("weights gone",))
+    (store,) = doctor._store_findings((NODE, blind))
+    (start,) = doctor._start_findings((NODE, blind))
+    assert store.state == start.state == BAD
+    assert store.said == "from b: cannot be written" and start.said == "from b: weights gone"
+    assert doctor._store_findings((NODE,))[0].state == WELL
+    assert doctor._start_findings((NODE,))[0].state == WELL
+
+
+def test_cells_that_cannot_all_finish_are_refused_for_their_streams_too() -> None:
+    # Two cells of two processes with a CPU each would fit; their streams would not.
+    workers = Workers(count=2, cpus=1, stream_cpus=1)
+    assert doctor._room_finding(workers, 1, SMALL, {}).state == WELL
+    found = doctor._room_finding(workers, 2, SMALL, {})
+    assert found.state == BAD and "8 CPUs" in found.said and "--stream-cpus" in found.said
+
+
+def test_room_that_the_autoscaler_may_bring_is_room() -> None:
+    workers = Workers(count=4, gpus=1, cpus=2, stream_cpus=6)
+    assert doctor._room_finding(workers, 1, {}, {}).state == BAD
+    grown = doctor._room_finding(workers, 1, {}, {"CPU": 48.0, "GPU": 4.0})
+    assert grown.state == WELL and "may grow to 48 and 4" in grown.said
+    assert doctor._room_finding(workers, 2, {}, {"CPU": 96.0, "GPU": 4.0}).state == BAD
+
+
+def test_a_process_larger_than_any_node_is_found_though_the_sum_would_do() -> None:
+    nodes = [{"Resources": {"CPU": 2.0}}, {"Resources": SMALL}]
+    assert doctor._process_findings(Workers(cpus=4), nodes, {}) == []
+    assert states(doctor._process_findings(Workers(cpus=5), nodes, {})) == [
+        ("training process", BAD)
+    ]
+    assert doctor._process_findings(Workers(cpus=5), nodes, {"CPU": 64.0})[0].state == WELL
+
+
+def test_the_table_shows_what_was_found_as_it_was_said() -> None:
+    page = io.StringIO()
+    found = Finding(checked="store", state=BAD, said="from [red]b: s3://bucket is closed")
+    Console(file=page, width=100).print(doctor_table((found,)))
+    assert "bad" in page.getvalue() and "[red]b: s3://bucket is closed" in page.getvalue()
+
+
+@pytest.fixture(scope="module")
+def two_cpus() -> Iterator[None]:
+    with connected(None, 2):
+        yield
+
+
+def findings_of(store: Store, workers: Workers, at_once: int = 1) -> dict[str, Finding]:
+    return {found.checked: found for found in examine(sweep(), store, workers, at_once)}
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(300)
+def test_a_sound_cluster_is_well_but_for_what_is_wrong_with_the_sweep(
+    two_cpus: None, new_store: Callable[[], Store]
+) -> None:
+    assert ray.is_initialized()
+    found = findings_of(new_store(), Workers())
+    # The toy sweep's corpus is not in this store.
+    assert {name for name, one in found.items() if one.state == BAD} == {"sweep and corpus"}
+    assert "1 answer, with 2 CPUs" in found["nodes"].said
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(300)
+def test_faults_made_on_purpose_are_all_found(
+    two_cpus: None, new_store: Callable[[], Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true_version = importlib.metadata.version
+    monkeypatch.setattr(
+        doctor.importlib.metadata,
+        "version",
+        lambda name: "1.0.0" if name == "numpy" else true_version(name),
+    )
+    root = new_store().url
+    # No user, root included, can make a folder below a file.
+    Store(root).write_bytes("full", b"")
+    found = findings_of(Store(f"{root}/full"), Workers(cpus=3, stream_cpus=1), at_once=2)
+    bad = {name for name, one in found.items() if one.state == BAD}
+    assert bad == {"sweep and corpus", "version of numpy", "store", "room", "training process"}
+    assert "1.0.0 here" in found["version of numpy"].said
+    assert "cannot be written" in found["store"].said
