@@ -5,6 +5,16 @@ Start at ``radsweep.specs`` (what a sweep is), then ``radsweep.sweep.run`` (what
 
 from radsweep.specs import Budget, Cell, Hypothesis, Protocol, Recipe, Subset, Sweep, settings
 
-__all__ = ["Budget", "Cell", "Hypothesis", "Protocol", "Recipe", "Subset", "Sweep", "__version__", "settings"]
+__all__ = [
+    "Budget",
+    "Cell",
+    "Hypothesis",
+    "Protocol",
+    "Recipe",
+    "Subset",
+    "Sweep",
+    "__version__",
+    "settings",
+]
 
 __version__ = "0.1.0"

@@ -141,8 +141,8 @@ def test_right_means_the_left_half_of_a_frontal_film():
 
 def test_the_same_film_is_sampled_at_every_size():
     exam, view = frontal(CROWDED)
-    # Tubes are drawn wider and denser on small films, on purpose.
-    exam = replace(exam, tubes={})
+    # Tubes and findings are drawn stronger on small films, on purpose.
+    exam = replace(exam, tubes={}, findings={})
     quiet = replace(CROWDED, scanner=replace(CROWDED.scanner, quanta=1e9))
     small, _ = render_image(exam, view, quiet, 64)
     large, _ = render_image(exam, view, quiet, 256)

@@ -17,6 +17,12 @@ Array = NDArray[np.float32]
 """float32, mostly (size, size)."""
 
 
+SHARP_MM = 1.5
+"""Pixels up to this size show findings and tubes as they are."""
+
+MOST_GAIN = 4.0
+
+
 @dataclass(frozen=True)
 class Frame:
     """One image's sampling of the standard frame."""
@@ -29,6 +35,16 @@ class Frame:
     oversample: int
     _matrix: Any
     _shift: Any
+
+    @property
+    def gain(self) -> float:
+        """How much stronger findings and tubes are drawn where pixels are larger than ``SHARP_MM``.
+
+        There a tube's stripe and walls can no longer be told apart, and all but the bulk of a
+        finding is lost in the ribs. This is a phantom's licence and not physics: it lets small
+        films pose the question that large ones do.
+        """
+        return float(min(MOST_GAIN, max(1.0, self.mm_per_pixel / SHARP_MM) ** 1.5))
 
     def pixels(self, points: NDArray[Any]) -> NDArray[np.float64]:
         """Image coordinates (x, y), in pixels from the outer corner, of (..., 2) points in mm."""

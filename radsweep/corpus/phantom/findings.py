@@ -4,6 +4,7 @@ Magnitudes run from hardly visible (0) to unmistakable (1), so that tasks range 
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,10 +21,20 @@ def heart_scale(exam: Exam) -> float:
 
 
 def add_findings(chest: Chest, exam: Exam, view: View) -> None:
-    """Draw all findings of an exam but the heart's size into ``chest``, in place."""
+    """Draw all findings of an exam but the heart's size into ``chest``, in place.
+
+    On coarse pixels the faint end of each finding's range is left out, and the contrast of those
+    that the ribs would hide is raised (``Frame.gain``).
+    """
+    gain = chest.frame.gain
     for name, add in _FRONTAL.items():
-        if name in exam.findings:
-            add(chest, exam.findings[name], view)
+        finding = exam.findings.get(name)
+        if finding is None:
+            continue
+        before = chest.p.copy()
+        add(chest, replace(finding, magnitude=1.0 - (1.0 - finding.magnitude) / gain), view)
+        if name in _SUBTLE:
+            chest.p += (chest.p - before) * np.float32(gain - 1.0)
 
 
 def _centre_u(finding: Finding) -> float:
@@ -151,6 +162,10 @@ _FRONTAL: Mapping[str, Adder] = {
     "atelectasis": _atelectasis,
     "pneumothorax": _pneumothorax,
 }
+
+
+_SUBTLE = frozenset({"consolidation", "nodule", "atelectasis", "pneumothorax"})
+"""Those whose contrast is raised; fluid and a large heart are seen at any size."""
 
 
 def lung_texture(chest: Chest, seed: str) -> Array:

@@ -19,16 +19,8 @@ RADII_MM = {"ett": 5.0, "ngt": 2.6, "cvc": 1.7, "chest_tube": 5.2, "ecg_leads": 
 OPACITY = {"ett": 0.95, "ngt": 0.55, "cvc": 0.60, "chest_tube": 0.85, "ecg_leads": 0.85}
 """Peak line integral of the drawn tube."""
 
-THINNEST_PIXELS = 1.7
+THINNEST_PIXELS = 2.2
 """Tubes and masks are never thinner: at small sizes they would fade and fall apart into dots."""
-
-SHARP_MM = 1.5
-"""Pixels up to this size show a tube as it is; at larger ones its contrast is raised in proportion,
-up to ``MOST_GAIN``, as its stripe and walls can no longer be told apart and would be lost in the
-ribs. This is a phantom's licence and not physics: it lets small films pose the question that large
-ones do."""
-
-MOST_GAIN = 2.2
 
 _POINTS = 56
 
@@ -138,7 +130,7 @@ def draw_tube(name: str, path: Curve, frame: Frame) -> Array:
         canvas.ribbons((path + 0.55 * radius * across)[None], 1.1, 1.0)
     else:
         canvas.ribbons(curve, radius, 1.0)
-    return canvas.array(OPACITY[name] * min(MOST_GAIN, max(1.0, frame.mm_per_pixel / SHARP_MM)))
+    return canvas.array(OPACITY[name] * frame.gain)
 
 
 def _drawn_radius_mm(name: str, frame: Frame) -> float:
