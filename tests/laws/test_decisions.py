@@ -17,7 +17,7 @@ from radsweep.laws.forecasts import (
     forecast_sentences,
     images_needed,
 )
-from radsweep.laws.hypotheses import verdicts, verdicts_table
+from radsweep.laws.hypotheses import statement, verdicts, verdicts_table
 from radsweep.laws.next_cells import ANOTHER_SEED, NEW_SCALE, gains, next_cells
 from radsweep.specs import LARGEST_SCALE, Hypothesis
 from tests.laws.test_answers import SCALES, rising, table
@@ -227,10 +227,10 @@ def test_many_hypotheses_are_corrected_together() -> None:
 
 
 def test_a_hypothesis_reads_as_a_sentence_and_a_senseless_one_is_refused() -> None:
-    assert claim().statement == "DINOv2 beats CLIP on findings at every scale"
+    assert statement(claim()) == "DINOv2 beats CLIP on findings at every scale"
     other = claim(better_than="open weights", at=50_000, by=0.01)
     assert (
-        other.statement
+        statement(other)
         == "DINOv2 beats its open weights by more than 0.01 on findings at 50,000 images"
     )
     for wrong, words in (({"better_than": "dinov2"}, "itself"), ({"at": "somewhere"}, "somewhere")):
