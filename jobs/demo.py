@@ -29,7 +29,7 @@ SWEEP = Sweep(
     recipes=(OPEN_CLIP, OPEN_UNICL, OPEN_DINOV2),
     images=(50, 200, 800, 3200),
     # FLOPs, so that a DINOv2 image with all its crops counts for what it costs.
-    budget=Budget(flops=1.0e12, batch_size=32),
+    budget=Budget(flops=8.0e11, batch_size=32),
     protocol=Protocol(
         tasks=("findings", "lines_tubes", "lines_tubes_seg", "reports"),
         search_trials=1,

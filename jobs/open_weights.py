@@ -1,6 +1,6 @@
 """The demo's "open weights", pretrained on another hospital as MedImageInsight and RAD-DINO were.
 
-They come along in ``jobs/weights``. To rebuild them (about fifteen minutes on two CPU cores)::
+They come along in ``jobs/weights``. To rebuild them (about ten minutes on two CPU cores)::
 
     export RADSWEEP_PATIENT_KEY="radsweep open weights"    # no secret: nobody is behind these films
     radsweep phantom northside --hospital northside --patients 2400 --size 96
@@ -105,6 +105,6 @@ SWEEP = Sweep(
     corpus="northside@1",
     recipes=(UNICL, DINOV2),
     images=(4000,),
-    budget=Budget(flops=7.3e12, batch_size=32),
+    budget=Budget(flops=5e12, batch_size=32),
     protocol=None,
 )
