@@ -1,6 +1,6 @@
 """Where the demo's time and memory go: wall seconds and peak memory of each phase.
 
-``python benchmarks/demo.py [DIR] [--miniature]`` runs ``radsweep demo`` as a user would, watches
+``python benchmarks/demo.py [DIR] [--miniature] [--seed N]`` runs ``radsweep demo`` as a user would, watches
 its process tree from outside, and prints a table. Memory is the sum of proportional set sizes
 (shared pages counted once), sampled every four seconds (to look takes a while itself), so that
 a short peak may be missed.
@@ -72,9 +72,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", nargs="?", type=Path)
     parser.add_argument("--miniature", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     directory: Path = given.directory or Path(tempfile.mkdtemp()) / "demo"
-    command = [sys.executable, "-m", "radsweep.cli", "demo", str(directory)]
+    command = [sys.executable, "-m", "radsweep.cli", "demo", str(directory), "--seed"]
+    command += [str(given.seed)]
     process = subprocess.Popen(
         command + ["--miniature"] * given.miniature,
         stdout=subprocess.PIPE,

@@ -148,7 +148,7 @@ def main() -> None:
         assert run_grid_locally(store, sweep, cells, progress=lambda done, total: None) == []
         alone = time.perf_counter() - began
         forget(store)
-        ray.init(num_cpus=given.cpus, include_dashboard=False, log_to_driver=False)
+        ray.init(address="local", num_cpus=given.cpus, include_dashboard=False, log_to_driver=False)
         began = time.perf_counter()
         assert (
             run_grid(store, sweep, cells, cpus=1, gpus=0, progress=lambda done, total: None) == []

@@ -112,7 +112,11 @@ def small_ray() -> Iterator[None]:
     # Workers unpickle the viewer of this file.
     patch.setenv("PYTHONPATH", str(Path(__file__).parent))
     ray.init(
-        num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=500_000_000
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        object_store_memory=500_000_000,
     )
     yield
     ray.shutdown()

@@ -294,7 +294,13 @@ def test_the_grid_on_ray_gives_the_numbers_of_the_local_one(
     for folder in ("features", "scores", "predictions"):
         store.delete(folder)
     told: list[tuple[int, int]] = []
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
     try:
         failed = run_grid(
             store, toy.sweep(), CELLS, cpus=1, gpus=0, progress=lambda *s: told.append(s)
