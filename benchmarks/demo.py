@@ -1,9 +1,9 @@
 """Where the demo's time and memory go: wall seconds and peak memory of each phase.
 
-``python benchmarks/demo.py [DIR] [--miniature] [--seed N]`` runs ``radsweep demo`` as a user would, watches
-its process tree from outside, and prints a table. Memory is the sum of proportional set sizes
-(shared pages counted once), sampled every four seconds (to look takes a while itself), so that
-a short peak may be missed.
+``python benchmarks/demo.py [DIR] [--miniature] [--seed N]`` runs ``radsweep demo`` as a user
+would, watches its process tree from outside, and prints a table. Memory is the sum of proportional
+set sizes (shared pages counted once), sampled every four seconds (to look takes a while itself), so
+that a short peak may be missed.
 """
 
 import argparse

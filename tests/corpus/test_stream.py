@@ -203,6 +203,20 @@ def test_a_stream_runs_inside_a_task(
 
 
 @pytest.mark.cluster
+def test_a_stream_of_half_a_cpu_runs_where_trainers_leave_half_a_cpu(
+    small_ray: None, store: Store, subset: SubsetIndex, crop_viewer: Callable
+) -> None:
+    viewer = crop_viewer(9)
+
+    @ray.remote(num_cpus=1.5)
+    def train() -> list[dict]:
+        return list(stream(store, subset.table, viewer, cpus=0.5, **WHOLE))
+
+    given = ray.get(train.remote(), timeout=100)
+    assert_same(given, list(local_stream(store, subset.table, viewer, **WHOLE)))
+
+
+@pytest.mark.cluster
 def test_a_stream_runs_inside_each_worker_of_ray_train(
     small_ray: None, store: Store, subset: SubsetIndex, crop_viewer: Callable, tmp_path: Path
 ) -> None:

@@ -9,7 +9,8 @@ from benchmarks.ray_head import ray_head
 from radsweep.store.record import CellStore
 from radsweep.sweep.load import load_sweep
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2000)]
+# Minutes on two cores, so that it is run before a release and not at every change.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2000)]
 
 KILLS = 6
 

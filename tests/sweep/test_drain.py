@@ -19,7 +19,8 @@ from tests.sweep.commands import environment
 from tests.sweep.metadata import metadata_service
 from tests.sweep.test_resume import encoder_of, trained_cells, write_sweep
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+# Minutes on two cores, so that they are run before a release and not at every change.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 STEPS = 400
 PATIENCE_S = 180.0
