@@ -98,7 +98,7 @@ def be_silent() -> None:
 def _read_dicom(data: bytes, limits: Limits) -> Xray:
     _check_deflated(data)
     dataset = pydicom.dcmread(io.BytesIO(data), specific_tags=KEYWORDS)
-    attributes = _attributes(dataset)
+    attributes = attributes_of(dataset)
     if not attributes:
         raise RefusedError("bad_header", "no attributes could be read")
     header.check_radiograph(attributes)
@@ -117,7 +117,7 @@ def _read_dicom(data: bytes, limits: Limits) -> Xray:
     return _present(attributes, _stored(attributes, syntax))
 
 
-def _attributes(dataset: Dataset) -> dict[str, Any]:
+def attributes_of(dataset: Dataset) -> dict[str, Any]:
     """The values by keyword, in one pass: pydicom takes tens of microseconds for a look-up."""
     values = {}
     for tag in list(dataset.keys()):

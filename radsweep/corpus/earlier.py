@@ -15,10 +15,9 @@ import pyarrow as pa
 import pydicom
 from numpy.typing import NDArray
 from PIL import Image
-from pydicom.dataset import Dataset
 
 from radsweep.corpus import header
-from radsweep.corpus.dicom import KEYWORD_OF, KEYWORDS
+from radsweep.corpus.dicom import KEYWORDS, attributes_of
 from radsweep.corpus.manifest import Corpus, corpus_file
 from radsweep.corpus.xray import Xray
 from radsweep.errors import SpecError
@@ -116,7 +115,7 @@ def read_facts(file: IO[bytes], pixels_digest: str) -> Xray:
         with Image.open(file, formats=("PNG", "JPEG")) as image:
             return _bare((image.size[1], image.size[0]), pixels_digest)
     dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=KEYWORDS)
-    attributes = _attributes(dataset)
+    attributes = attributes_of(dataset)
     view, projection = header.view_of(attributes)
     bare = _bare((int(attributes["Rows"]), int(attributes["Columns"])), pixels_digest)
     return Xray(
@@ -141,14 +140,3 @@ def _bare(shape: tuple[int, int], pixels_digest: str) -> Xray:
         digest=pixels_digest,
         pixel_spacing_mm=None,
     )
-
-
-def _attributes(dataset: Dataset) -> dict[str, Any]:
-    values = {}
-    for tag in list(dataset.keys()):
-        try:
-            values[KEYWORD_OF[int(tag)]] = dataset[tag].value
-        except (ValueError, TypeError, NotImplementedError, LookupError):
-            # A value that cannot be read counts as not stated.
-            continue
-    return values

@@ -17,6 +17,7 @@ from radsweep.corpus.manifest import Corpus
 from radsweep.errors import SpecError
 from radsweep.evaluate.trial import lock_file, make_task
 from radsweep.evaluate.wanted import Wanted, scored_corpus, wanted
+from radsweep.laws.compare import holm
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store
 from radsweep.store.layout import predictions_file
@@ -138,8 +139,7 @@ def differences(values: dict[str, NDArray[np.float64]]) -> list[dict[str, str | 
                 "p": _p_value(apart),
             }
         )
-    known = [row for row in rows if row["p"] is not None]
-    corrected = iter(holm(np.array([row["p"] for row in known], dtype=np.float64)))
+    corrected = iter(holm([float(row["p"]) for row in rows if row["p"] is not None]))
     for row in rows:
         row["p_holm"] = None if row["p"] is None else float(next(corrected))
     return rows
@@ -152,15 +152,6 @@ def _p_value(apart: NDArray[np.float64]) -> float | None:
     if not np.isfinite(apart[0]) or spread < 1e-12:
         return None
     return float(2 * norm.sf(abs(apart[0]) / spread))
-
-
-def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """P-values [n] corrected for being n (Holm 1979): reject those at most the level, as usual."""
-    order = np.argsort(p)
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    corrected = np.empty_like(p)
-    corrected[order] = np.minimum(stepped, 1.0)
-    return corrected
 
 
 def left_out_labels(store: Store, rows: Sequence[Wanted]) -> pl.DataFrame:

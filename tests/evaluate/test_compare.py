@@ -11,10 +11,11 @@ from scipy.stats import false_discovery_control, norm
 from radsweep.corpus.manifest import Corpus
 from radsweep.errors import SpecError
 from radsweep.evaluate.clinical import clinical_scores
-from radsweep.evaluate.compare import differences, holm, left_out_labels, paired_differences
+from radsweep.evaluate.compare import differences, left_out_labels, paired_differences
 from radsweep.evaluate.local import run_grid_locally
 from radsweep.evaluate.trial import make_task
 from radsweep.evaluate.wanted import wanted
+from radsweep.laws.compare import holm
 from radsweep.store import Store, scores
 from radsweep.store.layout import predictions_file
 from radsweep.store.scores import SCHEMA
