@@ -17,6 +17,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from radsweep.errors import SpecError
+from radsweep.models.batch_norm import over_ranks
 from radsweep.models.positions import check_policy, resample_positions
 from radsweep.specs import Scalar
 
@@ -291,8 +292,8 @@ def build_backbone(
         pixel_std: of the same.
         interpolation: how a ViT's positions are read at other sizes, see ``models/positions.py``.
 
-    Raises SpecError for an unknown name, settings that do not fit it, or a size that is no multiple
-    of the patch.
+    Raises SpecError for an unknown name, settings that do not fit it, a size that is no multiple of
+    the patch, or a normalisation over the batch that cannot be one over ranks.
     """
     check_policy(interpolation)
     if not timm.is_model(name):
@@ -305,6 +306,7 @@ def build_backbone(
             f"image_size {image_size} is no multiple of the patch of encoder {name}, "
             f"{model.patch_embed.patch_size[0]} px"
         )
+    over_ranks(model)
     return Backbone(
         model,
         name=name,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from radsweep.errors import CollapsedError
-from radsweep.paradigms.gather import gather_rows
+from radsweep.models.gather import gather_rows
 
 
 def mean_cosine(features: Tensor) -> float:

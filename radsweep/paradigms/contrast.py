@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from radsweep.paradigms.gather import gather_rows, sum_over_ranks, world
+from radsweep.models.gather import gather_rows, sum_over_ranks, world
 
 LARGEST_SCALE = math.log(100.0)
 """Of the logarithm of the logit scale, as in CLIP."""

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from radsweep.errors import SpecError
-from radsweep.paradigms.gather import sum_over_ranks
+from radsweep.models.batch_norm import global_moments
 
 EPS = 1e-5
 """Of batch normalisation."""
@@ -30,12 +30,8 @@ class GlobalBatchNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Float32 [n, width] of [n, width]; n may differ between ranks, and be 0."""
         x = x.float()
-        count = torch.full_like(x[:0].sum(dim=0)[:1], len(x))
-        sums = sum_over_ranks(torch.cat([x.sum(dim=0), count]))
-        count = sums[-1:].clamp_min(1)
-        centred = x - sums[:-1] / count
-        variance = sum_over_ranks(centred.square().sum(dim=0)) / count
-        return centred * torch.rsqrt(variance + EPS) * self.weight + self.bias
+        mean, variance, _ = global_moments(x)
+        return (x - mean) * torch.rsqrt(variance + EPS) * self.weight + self.bias
 
 
 @final

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from radsweep.paradigms.gather import gather_rows, max_over_ranks, sum_over_ranks, world
+from radsweep.models.gather import gather_rows, max_over_ranks, sum_over_ranks, world
 
 KOLEO_EPS = 1e-8
 

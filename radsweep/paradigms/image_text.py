@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from radsweep.corpus.example import Viewer
 from radsweep.errors import CellError, SpecError
 from radsweep.models.backbone import build_backbone
+from radsweep.models.gather import sum_over_ranks, world
 from radsweep.models.text import TextTower
 from radsweep.models.tokens import TextEncoder, train_tokenizer, vocabulary
 from radsweep.models.weights import (
@@ -32,7 +33,6 @@ from radsweep.paradigms.contrast import (
     floor,
     sigmoid_contrast,
 )
-from radsweep.paradigms.gather import sum_over_ranks, world
 from radsweep.paradigms.groups import layer_scales, make_groups
 from radsweep.paradigms.pairs import PairViewer, Words
 from radsweep.paradigms.settings import require_shares
@@ -175,7 +175,7 @@ class ImageText(Paradigm):
         return {"contrast": loss}
 
     def parameter_groups(self, recipe: Recipe) -> list[dict[str, object]]:
-        """No decay on biases, norms, temperature, positions, tokens and depthwise filters.
+        """No decay on biases, norms, temperature, positions, tokens and positional filters.
 
         As MedImageInsight's released configuration; the text side has its own learning-rate scale.
         """
@@ -183,12 +183,14 @@ class ImageText(Paradigm):
             f"encoder.{name}": scale
             for name, scale in layer_scales(self.encoder, recipe.layer_decay).items()
         }
-        undecayed = re.compile(r"bias$|norm|logit_|pos|token|cpe\d|gamma")
+        # Biases, norms, layer scales and the temperature have one axis or none.
+        flat = {name for name, parameter in self.named_parameters() if parameter.ndim < 2}
+        undecayed = re.compile(r"pos|token|cpe\d")
         text = self.settings.text_learning_rate_scale
         return make_groups(
             self.named_parameters(),
             lambda name: scales.get(name, text if name.startswith("text") else 1.0),
-            lambda name: 0.0 if undecayed.search(name) else 1.0,
+            lambda name: 0.0 if name in flat or undecayed.search(name) else 1.0,
         )
 
     def after_step(self, spent: float) -> None:
