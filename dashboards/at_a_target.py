@@ -10,7 +10,7 @@ import polars as pl
 
 from radsweep.dashboards.style import BOTTOM, NEUTRAL, looks, panels, place
 from radsweep.dashboards.tables import Tables
-from radsweep.laws.forecasts import cell_gpu_hours, forecast_at
+from radsweep.laws.forecasts import cell_device_hours, forecast_at
 from radsweep.laws.words import images_in_words, images_short, metric_title, task_title
 
 TITLE = "At a scale of your choice"
@@ -21,7 +21,7 @@ REACH = 30
 SLIDER_HEIGHT = 90
 SCHEMA = {
     **dict.fromkeys(("task", "metric", "arm"), pl.String),
-    **dict.fromkeys(("images", "value", "low", "high", "gpu_hours"), pl.Float64),
+    **dict.fromkeys(("images", "value", "low", "high", "device_hours"), pl.Float64),
     **{"warning": pl.String, "why_not": pl.String},
 }
 
@@ -30,7 +30,7 @@ def points(tables: Tables) -> pl.DataFrame:
     """One row per task, paradigm and step of the slider, from the smallest scale on.
 
     Columns task, metric, arm, images, value, low, high (95 %; null where ``why_not`` says why),
-    gpu_hours (median of a finished cell, whatever its scale; null before one has finished),
+    device_hours (median of a finished cell, whatever its scale; null before one has finished),
     warning beyond the data.
     """
     analyses = [one for one in tables.analyses if one.curve.scales]
@@ -38,9 +38,9 @@ def points(tables: Tables) -> pl.DataFrame:
         return pl.DataFrame(schema=SCHEMA)
     scales = [scale.images for one in analyses for scale in one.curve.scales]
     grid = np.geomspace(min(scales), REACH * max(scales), STEPS)
-    hours = cell_gpu_hours(tables.cells)
+    hours = cell_device_hours(tables.cells)
     several = {one.curve.task for one in analyses if one.curve.probe}
-    found = [forecast_at(analyses, float(images), gpu_hours=hours) for images in grid]
+    found = [forecast_at(analyses, float(images), device_hours=hours) for images in grid]
     rows = [
         {
             "task": task_title(row["task"])
@@ -72,8 +72,8 @@ def _shown(part: pl.DataFrame, arms: list[str]) -> dict[str, Any]:
 
 def _heading(images: float, rows: pl.DataFrame) -> str:
     warnings = rows["warning"].drop_nulls().unique().to_list()
-    hours = rows["gpu_hours"].drop_nulls()
-    cost = f"; a cell takes about {float(np.median(hours)):,.3g} GPU hours" if len(hours) else ""
+    hours = rows["device_hours"].drop_nulls()
+    cost = f"; a cell takes about {float(np.median(hours)):,.3g} device hours" if len(hours) else ""
     warning = f"<br>Warning: {max(warnings, key=len)}" if warnings else "<br>inside the data"
     return f"<b>{images_in_words(images, digits=2)} images</b>{cost}{warning}"
 

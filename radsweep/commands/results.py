@@ -93,13 +93,13 @@ def forecast(
     score: Annotated[
         float | None, typer.Option(help="The images that such a score would take")
     ] = None,
-    usd_per_gpu_hour: Annotated[float | None, typer.Option(min=0, help="For the costs")] = None,
+    usd_per_device_hour: Annotated[float | None, typer.Option(min=0, help="For the costs")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """What more images would buy, how sure that is, and which cell would make it surer."""
     from radsweep.laws.analysis import analyse
     from radsweep.laws.forecasts import (
-        cell_gpu_hours,
+        cell_device_hours,
         forecast_at,
         forecast_sentences,
         images_needed,
@@ -113,12 +113,16 @@ def forecast(
     if (images is None) == (score is None):
         raise SpecError("give either --images, to hear the score, or --score, to hear the images")
     analyses = analyse(read_scores(loaded, root))
-    hours = cell_gpu_hours(read_cells(loaded, root))
+    hours = cell_device_hours(read_cells(loaded, root))
     if images is not None:
-        table = forecast_at(analyses, images, gpu_hours=hours, usd_per_gpu_hour=usd_per_gpu_hour)
+        table = forecast_at(
+            analyses, images, device_hours=hours, usd_per_device_hour=usd_per_device_hour
+        )
     else:
         assert score is not None
-        table = images_needed(analyses, score, gpu_hours=hours, usd_per_gpu_hour=usd_per_gpu_hour)
+        table = images_needed(
+            analyses, score, device_hours=hours, usd_per_device_hour=usd_per_device_hour
+        )
     following = next_cells(analyses, hours, ahead=images)
     if as_json:
         say_json({"forecasts": table.to_dicts(), "next_cells": following.to_dicts()})

@@ -19,16 +19,16 @@ FORECAST_SCHEMA = {
     **dict.fromkeys(("sweep", "task", "probe", "paradigm", "metric", "form", "asked"), pl.String),
     **dict.fromkeys(("images", "images_low", "images_high"), pl.Float64),
     **dict.fromkeys(("value", "low", "high", "share"), pl.Float64),
-    **dict.fromkeys(("gpu_hours", "usd"), pl.Float64),
+    **dict.fromkeys(("device_hours", "usd"), pl.Float64),
     **{"warning": pl.String, "why_not": pl.String},
 }
 
 
-def cell_gpu_hours(cells: pl.DataFrame) -> dict[str, float]:
-    """Median GPU hours of a finished, trained cell by paradigm, as measured.
+def cell_device_hours(cells: pl.DataFrame) -> dict[str, float]:
+    """Median device hours of a finished, trained cell by paradigm, as measured.
 
-    Reads the columns paradigm, images, state, seconds and workers; one worker is one GPU. A
-    paradigm without a finished cell is absent.
+    Reads the columns paradigm, images, state, seconds and workers; one worker is one device, a GPU
+    or a CPU process. A paradigm without a finished cell is absent.
     """
     done = cells.filter((pl.col("state") == "done") & (pl.col("images") > 0))
     done = done.drop_nulls(["seconds", "workers"])
@@ -37,16 +37,16 @@ def cell_gpu_hours(cells: pl.DataFrame) -> dict[str, float]:
 
 
 def _row(
-    one: Analysis, hours: Mapping[str, float], usd_per_gpu_hour: float | None
+    one: Analysis, hours: Mapping[str, float], usd_per_device_hour: float | None
 ) -> dict[str, Any]:
     curve = one.curve
     spent = hours.get(curve.paradigm)
     row: dict[str, Any] = dict.fromkeys(FORECAST_SCHEMA)
     row.update(sweep=curve.sweep, task=curve.task, probe=curve.probe, paradigm=curve.arm)
     row.update(metric=curve.metric, form=None if one.fit is None else one.fit.form.name)
-    row.update(gpu_hours=spent)
-    if spent is not None and usd_per_gpu_hour is not None:
-        row.update(usd=spent * usd_per_gpu_hour)
+    row.update(device_hours=spent)
+    if spent is not None and usd_per_device_hour is not None:
+        row.update(usd=spent * usd_per_device_hour)
     return row
 
 
@@ -60,19 +60,19 @@ def forecast_at(
     analyses: Sequence[Analysis],
     images: float,
     *,
-    gpu_hours: Mapping[str, float] | None = None,
-    usd_per_gpu_hour: float | None = None,
+    device_hours: Mapping[str, float] | None = None,
+    usd_per_device_hour: float | None = None,
 ) -> pl.DataFrame:
     """The score of every curve at ``images``, with its interval: one row per curve.
 
     Columns as ``FORECAST_SCHEMA``: value, low, high (95 %) at ``images``; ``warning`` beyond the
     data, a stronger one past ten times the largest scale; ``why_not`` where nothing can be said,
-    and then no number. ``gpu_hours`` (of one cell by paradigm) and its price in USD come from the
-    caller and stay null where unknown. ``images_low``, ``images_high`` and ``share`` are null.
+    and then no number. ``device_hours`` (of one cell by paradigm) and its price in USD come from
+    the caller and stay null where unknown. ``images_low``, ``images_high`` and ``share`` are null.
     """
     rows = []
     for one in analyses:
-        row = _row(one, gpu_hours or {}, usd_per_gpu_hour)
+        row = _row(one, device_hours or {}, usd_per_device_hour)
         row.update(asked=f"score at {images_in_words(images)} images", images=float(images))
         largest = max((scale.images for scale in one.curve.scales), default=0)
         smallest = min((scale.images for scale in one.curve.scales), default=0)
@@ -89,8 +89,8 @@ def images_needed(
     analyses: Sequence[Analysis],
     score: float,
     *,
-    gpu_hours: Mapping[str, float] | None = None,
-    usd_per_gpu_hour: float | None = None,
+    device_hours: Mapping[str, float] | None = None,
+    usd_per_device_hour: float | None = None,
 ) -> pl.DataFrame:
     """The images that every curve needs to reach ``score``, with their interval: one row per curve.
 
@@ -100,7 +100,7 @@ def images_needed(
     """
     rows = []
     for one in analyses:
-        row = _row(one, gpu_hours or {}, usd_per_gpu_hour)
+        row = _row(one, device_hours or {}, usd_per_device_hour)
         row.update(asked=f"images for a score of {score:g}", value=score)
         best = max((scale.value for scale in one.curve.scales), default=-1.0)
         row["why_not"] = _why_not(one, is_inside=score <= best)

@@ -1,4 +1,4 @@
-"""Which cell to run next: the one that narrows a forecast most per GPU hour.
+"""Which cell to run next: the one that narrows a forecast most per device hour.
 
 A forecast is a function of the scores that its law is fitted to. How far it moves when one of them
 moves by its own training noise is found by refitting (``solve``), so that bounds and held
@@ -32,7 +32,7 @@ SCHEMA = {
     **dict.fromkeys(("sweep", "paradigm", "what"), pl.String),
     "images": pl.Int64,
     "tasks": pl.Int64,
-    **dict.fromkeys(("narrower", "gpu_hours", "narrower_per_gpu_hour"), pl.Float64),
+    **dict.fromkeys(("narrower", "device_hours", "narrower_per_device_hour"), pl.Float64),
     "noise_from": pl.String,
 }
 
@@ -162,25 +162,25 @@ def _new_scales(scales: FloatArray, available: int | None) -> list[int]:
 
 def next_cells(
     analyses: Sequence[Analysis],
-    gpu_hours: Mapping[str, float],
+    device_hours: Mapping[str, float],
     *,
     ahead: float | None = None,
     available: int | None = None,
 ) -> pl.DataFrame:
-    """Possible next cells, best first: how much narrower they make the forecasts, per GPU hour.
+    """Possible next cells, best first: how much narrower they make the forecasts, per device hour.
 
     Args:
         analyses: of ``radsweep.laws.analysis.analyse``.
-        gpu_hours: of one cell by paradigm (``forecasts.cell_gpu_hours``, or a plan's); a paradigm
-            that is absent is listed without a ratio, last.
+        device_hours: of one cell by paradigm (``forecasts.cell_device_hours``, or a plan's); a
+            paradigm that is absent is listed without a ratio, last.
         ahead: images at which the forecasts are wanted; ten times each largest scale if None.
         available: images that the corpus has to pretrain on.
 
     Returns:
         One row per cell (paradigm, images, another seed or a new scale): ``tasks`` that it informs,
         ``narrower`` (share of the forecast interval's width that goes, mean over these tasks),
-        gpu_hours, narrower_per_gpu_hour, and where the training noise was read from. Empty where
-        no curve supports a forecast.
+        device_hours, narrower_per_device_hour, and where the training noise was read from. Empty
+        where no curve supports a forecast.
     """
     found: dict[tuple[str, str, str, str, int], list[tuple[float, str]]] = {}
     for one in analyses:
@@ -195,15 +195,15 @@ def next_cells(
     rows: list[dict[str, Any]] = []
     for (sweep, arm, paradigm, what, images), per_task in found.items():
         narrower = float(np.mean([share for share, _ in per_task]))
-        hours = gpu_hours.get(paradigm)
+        hours = device_hours.get(paradigm)
         rows.append(
             {
                 **{"sweep": sweep, "paradigm": arm, "what": what, "images": images},
-                **{"tasks": len(per_task), "narrower": narrower, "gpu_hours": hours},
-                "narrower_per_gpu_hour": narrower / hours if hours else None,
+                **{"tasks": len(per_task), "narrower": narrower, "device_hours": hours},
+                "narrower_per_device_hour": narrower / hours if hours else None,
                 "noise_from": per_task[0][1],
             }
         )
     table = pl.DataFrame(rows, schema=SCHEMA)
-    order = ["narrower_per_gpu_hour", "narrower"]
+    order = ["narrower_per_device_hour", "narrower"]
     return table.sort(order, descending=True, nulls_last=True)

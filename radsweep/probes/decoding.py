@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from radsweep.probes.base import Fitted, FrozenFeatures, Labelled, batches, cosine_rate
+from radsweep.probes.base import Fitted, FrozenFeatures, Labelled, Range, batches, cosine_rate
 
 REDUCTION = 8
 """Mask pixels along a side of one cell of a decoder's grid."""
@@ -19,17 +19,24 @@ NOTHING = -4.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
-    """How a decoder is trained: the same for every encoder."""
+class DecoderSettings:
+    """How a decoder is trained: of every segmentation probe, and the same for every encoder."""
 
-    steps: int
-    batch_size: int
-    learning_rate: float
-    """Peak, of AdamW."""
-    weight_decay: float
-    dice_weight: float
+    steps: int = 1000
+    batch_size: int = 16
+    learning_rate: float = 5e-3
+    """Peak, of AdamW; the first that a search tries."""
+    learning_rate_low: float = 1e-3
+    learning_rate_high: float = 2e-2
+    weight_decay: float = 1e-2
+    dice_weight: float = 1.0
     """Of the soft Dice loss, beside the cross-entropy."""
-    predict_batch_size: int
+    predict_batch_size: int = 64
+
+    def space(self) -> dict[str, Range]:
+        """The peak learning rate: what suits one encoder's features may not suit another's."""
+        low, high = self.learning_rate_low, self.learning_rate_high
+        return {"learning_rate": Range(low=low, high=high, first=self.learning_rate)}
 
 
 def grid_side(height: int, width: int) -> tuple[int, int]:
@@ -109,7 +116,8 @@ def train_decoder(
     adapter: Adapter,
     train: Labelled,
     val: Labelled,
-    training: Training,
+    settings: DecoderSettings,
+    learning_rate: float,
     seed: int,
 ) -> FittedDecoder:
     """The decoder trained with cross-entropy and soft Dice; ``val_score`` is the pooled Dice.
@@ -119,26 +127,27 @@ def train_decoder(
         adapter: gives it the levels.
         train: with targets uint8 [n, classes, H, W].
         val: the same.
-        training: steps and rates.
+        settings: steps, weights and sizes.
+        learning_rate: the peak that the search chose.
         seed: of the batches.
     """
     masks = train.targets
     size = masks.shape[2:]
     decoder.to(adapter.device).train()
     optimiser = torch.optim.AdamW(
-        decoder.parameters(), lr=0.0, weight_decay=training.weight_decay, foreach=True
+        decoder.parameters(), lr=0.0, weight_decay=settings.weight_decay, foreach=True
     )
-    order = batches(len(train.features), training.batch_size, training.steps, seed)
+    order = batches(len(train.features), settings.batch_size, settings.steps, seed)
     for step, rows in enumerate(order):
         for group in optimiser.param_groups:
-            group["lr"] = cosine_rate(step, training.steps, training.learning_rate)
+            group["lr"] = cosine_rate(step, settings.steps, learning_rate)
         logits = _to_size(decoder(adapter.maps(train.features, rows)), size)
         wanted = torch.from_numpy(masks[rows]).to(adapter.device).float()
-        loss = _loss(logits, wanted, training.dice_weight)
+        loss = _loss(logits, wanted, settings.dice_weight)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-    fitted = FittedDecoder(decoder, adapter, size, training.predict_batch_size)
+    fitted = FittedDecoder(decoder, adapter, size, settings.predict_batch_size)
     fitted.val_score = _pooled_dice(val.targets, fitted.predict(val.features))
     return fitted
 

@@ -28,7 +28,7 @@ from radsweep.probes.decoding import (
     NOTHING,
     REDUCTION,
     Adapter,
-    Training,
+    DecoderSettings,
     grid_side,
     to_grid,
     train_decoder,
@@ -39,21 +39,11 @@ VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(DecoderSettings):
     """Of the segmentation probe."""
 
-    steps: int = 1000
-    batch_size: int = 16
     width: int = 64
     """Channels of the decoder."""
-    learning_rate: float = 5e-3
-    """Peak, of AdamW; the first that a search tries."""
-    learning_rate_low: float = 1e-3
-    learning_rate_high: float = 2e-2
-    weight_decay: float = 1e-2
-    dice_weight: float = 1.0
-    """Of the soft Dice loss, beside the cross-entropy."""
-    predict_batch_size: int = 64
 
 
 @final
@@ -105,15 +95,8 @@ class Segment(Probe):
         return 0
 
     def space(self) -> dict[str, Range]:
-        """The peak learning rate: what suits one encoder's features may not suit another's."""
-        settings = self._settings
-        return {
-            "learning_rate": Range(
-                low=settings.learning_rate_low,
-                high=settings.learning_rate_high,
-                first=settings.learning_rate,
-            )
-        }
+        """See ``DecoderSettings.space``."""
+        return self._settings.space()
 
     def fit(
         self, train: Labelled, val: Labelled, choice: Choice, seed: int, device: torch.device
@@ -122,15 +105,8 @@ class Segment(Probe):
         settings = self._settings
         adapter = Adapter(train.features, device)
         decoder = make_decoder(train, settings.width, seed)
-        training = Training(
-            steps=settings.steps,
-            batch_size=settings.batch_size,
-            learning_rate=choice["learning_rate"],
-            weight_decay=settings.weight_decay,
-            dice_weight=settings.dice_weight,
-            predict_batch_size=settings.predict_batch_size,
-        )
-        return train_decoder(decoder, adapter, train, val, training, seed)
+        rate = choice["learning_rate"]
+        return train_decoder(decoder, adapter, train, val, settings, rate, seed)
 
 
 def make_decoder(train: Labelled, width: int, seed: int) -> Decoder:

@@ -25,7 +25,7 @@ from radsweep.probes.base import (
     Range,
     read_settings,
 )
-from radsweep.probes.decoding import REDUCTION, Adapter, Training, grid_side, train_decoder
+from radsweep.probes.decoding import REDUCTION, Adapter, DecoderSettings, grid_side, train_decoder
 from radsweep.probes.segment import make_decoder
 from radsweep.specs import Scalar
 
@@ -35,23 +35,13 @@ IMAGES_AT_ONCE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(DecoderSettings):
     """Of the control decoder."""
 
     encoder: bool = True
     """Whether it sees the encoder's maps beside the image."""
-    steps: int = 1000
-    batch_size: int = 16
     width: int = 64
     """Channels of the decoder."""
-    learning_rate: float = 5e-3
-    """Peak, of AdamW; the first that a search tries."""
-    learning_rate_low: float = 1e-3
-    learning_rate_high: float = 2e-2
-    weight_decay: float = 1e-2
-    dice_weight: float = 1.0
-    """Of the soft Dice loss, beside the cross-entropy."""
-    predict_batch_size: int = 64
 
 
 @final
@@ -113,15 +103,8 @@ class SegmentImage(Probe):
         return 0
 
     def space(self) -> dict[str, Range]:
-        """The peak learning rate, as ``segment``."""
-        settings = self._settings
-        return {
-            "learning_rate": Range(
-                low=settings.learning_rate_low,
-                high=settings.learning_rate_high,
-                first=settings.learning_rate,
-            )
-        }
+        """See ``DecoderSettings.space``."""
+        return self._settings.space()
 
     def fit(
         self, train: Labelled, val: Labelled, choice: Choice, seed: int, device: torch.device
@@ -134,16 +117,9 @@ class SegmentImage(Probe):
             for one in (train, val)
         )
         decoder = make_decoder(train, settings.width, seed)
-        training = Training(
-            steps=settings.steps,
-            batch_size=settings.batch_size,
-            learning_rate=choice["learning_rate"],
-            weight_decay=settings.weight_decay,
-            dice_weight=settings.dice_weight,
-            predict_batch_size=settings.predict_batch_size,
-        )
         adapter = Adapter(train.features, device)
-        inner = train_decoder(decoder, adapter, train, val, training, seed)
+        rate = choice["learning_rate"]
+        inner = train_decoder(decoder, adapter, train, val, settings, rate, seed)
         return _FittedSegmentImage(inner, size, settings.encoder)
 
 

@@ -7,7 +7,6 @@ decoder has to know.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Self, final
 
 import torch
@@ -20,7 +19,7 @@ from radsweep.probes.decoding import (
     NOTHING,
     REDUCTION,
     Adapter,
-    Training,
+    DecoderSettings,
     grid_side,
     to_grid,
     train_decoder,
@@ -28,22 +27,6 @@ from radsweep.probes.decoding import (
 from radsweep.specs import Scalar
 
 VERSION = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Of the linear segmentation probe."""
-
-    steps: int = 1000
-    batch_size: int = 16
-    learning_rate: float = 5e-3
-    """Peak, of AdamW; the first that a search tries."""
-    learning_rate_low: float = 1e-3
-    learning_rate_high: float = 2e-2
-    weight_decay: float = 1e-2
-    dice_weight: float = 1.0
-    """Of the soft Dice loss, beside the cross-entropy."""
-    predict_batch_size: int = 64
 
 
 @final
@@ -74,13 +57,13 @@ class _Pixels(nn.Module):
 class SegmentLinear(Probe):
     """One linear layer, trained as ``segment``'s decoder is."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: DecoderSettings) -> None:
         self._settings = settings
 
     @classmethod
     def build(cls, given: Mapping[str, Scalar]) -> Self:
         """See ``Probe.build``."""
-        settings: Settings = read_settings(Settings, "segment_linear", given)
+        settings: DecoderSettings = read_settings(DecoderSettings, "segment_linear", given)
         if min(settings.steps, settings.batch_size) < 1:
             raise SpecError("segment_linear: steps and batch_size must be at least 1")
         return cls(settings)
@@ -91,15 +74,8 @@ class SegmentLinear(Probe):
         return 0
 
     def space(self) -> dict[str, Range]:
-        """The peak learning rate, as ``segment``."""
-        settings = self._settings
-        return {
-            "learning_rate": Range(
-                low=settings.learning_rate_low,
-                high=settings.learning_rate_high,
-                first=settings.learning_rate,
-            )
-        }
+        """See ``DecoderSettings.space``."""
+        return self._settings.space()
 
     def fit(
         self, train: Labelled, val: Labelled, choice: Choice, seed: int, device: torch.device
@@ -112,15 +88,8 @@ class SegmentLinear(Probe):
         masks = train.targets
         widths = [level.shape[1] for level in train.features.maps]
         decoder = _Pixels(widths, masks.shape[1], grid_side(*masks.shape[2:]))
-        training = Training(
-            steps=settings.steps,
-            batch_size=settings.batch_size,
-            learning_rate=choice["learning_rate"],
-            weight_decay=settings.weight_decay,
-            dice_weight=settings.dice_weight,
-            predict_batch_size=settings.predict_batch_size,
-        )
-        return train_decoder(decoder, Adapter(train.features, device), train, val, training, seed)
+        adapter, rate = Adapter(train.features, device), choice["learning_rate"]
+        return train_decoder(decoder, adapter, train, val, settings, rate, seed)
 
 
 PROBE = SegmentLinear

@@ -271,10 +271,10 @@ def laws_table(fits: pl.DataFrame, x: str, y: str, by: list[str]) -> Table:
 def next_cells_table(cells: pl.DataFrame) -> Table:
     """Which cell to run next: how much of the forecasts' width it would take away."""
     table = _table(
-        "what would make the forecasts surer", ("paradigm", "run"), ("narrower", "per GPU-hour")
+        "what would make the forecasts surer", ("paradigm", "run"), ("narrower", "per device-hour")
     )
     for row in cells.head(5).iter_rows(named=True):
-        per_hour = row["narrower_per_gpu_hour"]
+        per_hour = row["narrower_per_device_hour"]
         table.add_row(
             row["paradigm"],
             f"{row['what']} at {row['images']:,} images",

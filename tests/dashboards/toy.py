@@ -195,7 +195,7 @@ def toy_tables(seeds: tuple[int, ...] = (0, 1), draws: int = 300, name: str = "t
             "budget": {"images_seen": IMAGES_SEEN, "batch_size": 1024},
             "tasks": list(METRICS),
         },
-        "plan": {"cells": len(cells), "gpu_hours": 1240.5, "storage_gigabytes": 310.0},
+        "plan": {"cells": len(cells), "device_hours": 1240.5, "storage_gigabytes": 310.0},
         "card": {
             "images": 3_612_044,
             "patients": 1_204_311,

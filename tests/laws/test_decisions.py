@@ -12,7 +12,7 @@ from radsweep.laws.bootstrap import BEYOND_A_DECADE, BEYOND_THE_DATA, Interval
 from radsweep.laws.compare import comparisons, holm, two_sided
 from radsweep.laws.fit import fit
 from radsweep.laws.forecasts import (
-    cell_gpu_hours,
+    cell_device_hours,
     forecast_at,
     forecast_sentences,
     images_needed,
@@ -40,11 +40,11 @@ SWEEP = analysed()
 
 
 def test_a_score_is_forecast_with_its_interval_its_cost_and_its_warning() -> None:
-    ahead = forecast_at(SWEEP, 35_000_000, gpu_hours=HOURS, usd_per_gpu_hour=3.0)
+    ahead = forecast_at(SWEEP, 35_000_000, device_hours=HOURS, usd_per_device_hour=3.0)
     row = ahead.row(by_predicate=pl.col("paradigm") == "dinov2", named=True)
     assert row["low"] < row["value"] < row["high"]
     assert row["value"] == pytest.approx(0.5 + 0.04 * np.log10(35e6 / 3e4), abs=0.02)
-    assert (row["warning"], row["gpu_hours"], row["usd"]) == (BEYOND_THE_DATA, 20.0, 60.0)
+    assert (row["warning"], row["device_hours"], row["usd"]) == (BEYOND_THE_DATA, 20.0, 60.0)
     far = forecast_at(SWEEP, 36_000_000)
     assert set(far["warning"]) == {BEYOND_A_DECADE}
     assert far["usd"].null_count() == 2
@@ -101,7 +101,7 @@ def test_forecast_sentences_carry_their_numbers() -> None:
     assert "DINOv2 reaches 0.57 at about" in needed
 
 
-def test_gpu_hours_are_those_of_finished_cells() -> None:
+def test_device_hours_are_those_of_finished_cells() -> None:
     cells = pl.DataFrame(
         {
             "paradigm": ["clip", "clip", "clip", "dinov2"],
@@ -111,7 +111,7 @@ def test_gpu_hours_are_those_of_finished_cells() -> None:
             "workers": [1, 8, 8, 8],
         }
     )
-    assert cell_gpu_hours(cells) == {"clip": 12.0}
+    assert cell_device_hours(cells) == {"clip": 12.0}
 
 
 def slow_width(one: Analysis, scales: list[float], counts: list[int], sd: float) -> float:
@@ -147,16 +147,16 @@ def test_the_width_after_one_more_cell_is_that_of_a_simulation() -> None:
         assert gain.after == pytest.approx(np.sqrt(slow**2 + max(patients, 0)), rel=0.15)
 
 
-def test_the_next_cell_is_the_one_that_narrows_most_per_gpu_hour() -> None:
+def test_the_next_cell_is_the_one_that_narrows_most_per_device_hour() -> None:
     found = next_cells(SWEEP, HOURS, available=20_000_000)
-    assert found["narrower_per_gpu_hour"].is_sorted(descending=True)
+    assert found["narrower_per_device_hour"].is_sorted(descending=True)
     top = found.row(0, named=True)
     assert top["paradigm"] == "clip"
     beyond = found.filter(pl.col("images") > 3_500_000)
     assert set(beyond["images"]) == {11_000_000}
     assert found["noise_from"].str.contains("no scale was trained twice").all()
     unpriced = next_cells(SWEEP, {})
-    assert unpriced["narrower_per_gpu_hour"].null_count() == len(unpriced)
+    assert unpriced["narrower_per_device_hour"].null_count() == len(unpriced)
     assert unpriced["narrower"].is_sorted(descending=True)
 
 
