@@ -16,6 +16,8 @@ from radsweep.dashboards.blocks import (
     Block,
     Card,
     Cards,
+    Film,
+    Films,
     Grid,
     Line,
     Listing,
@@ -101,6 +103,24 @@ def _save(kinds: dict[str, str], name: str, caption: str = "") -> html.Div:
     return html.Div(buttons, className="save")
 
 
+def _film(film: Film, what: str) -> html.Figure:
+    pairs = [part for name, text in film.lines for part in (html.Dt(name), html.Dd(text))]
+    caption = html.Figcaption([html.H3(film.rank), html.Dl(pairs)])
+    picture = html.Img(src=film.picture, alt=f"{what}: {film.rank}")
+    return html.Figure([picture, caption], className="film")
+
+
+def _films(block: Films) -> html.Div:
+    key = [
+        html.Span([html.I(className="swatch", style={"background": colour}), name])
+        for name, colour in block.key
+    ]
+    shown: list[Any] = [html.H2(block.title), html.P(block.question, className="question")]
+    shown += [html.P(key, className="key")] if key else []
+    shown += [_film(film, block.title) for film in block.films]
+    return html.Div(shown, className="films")
+
+
 def _block(block: Block) -> Any:
     match block:
         case Cards(cards):
@@ -124,6 +144,8 @@ def _block(block: Block) -> Any:
         case Listing(title, rows):
             pairs = [part for name, text in rows for part in (html.Dt(name), html.Dd(text))]
             return html.Div([html.H2(title), html.Dl(pairs)], className="listing")
+        case Films():
+            return _films(block)
         case _:
             assert_never(block)
 

@@ -90,7 +90,32 @@ class Listing:
     rows: tuple[tuple[str, str], ...]
 
 
-Block: TypeAlias = Cards | Note | Grid | Picture | Listing
+@final
+@dataclass(frozen=True)
+class Film:
+    """One x-ray, as a picture that lies in the page, and what is said of it."""
+
+    rank: str
+    """Its place among all films, in words."""
+    picture: str
+    """A data URI."""
+    lines: tuple[tuple[str, str], ...]
+    """Names and values."""
+
+
+@final
+@dataclass(frozen=True)
+class Films:
+    """X-rays one under another, with a key to the colours in them."""
+
+    title: str
+    question: str
+    key: tuple[tuple[str, str], ...]
+    """Names and colours."""
+    films: tuple[Film, ...]
+
+
+Block: TypeAlias = Cards | Note | Grid | Picture | Listing | Films
 
 
 @final

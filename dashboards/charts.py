@@ -20,7 +20,7 @@ from radsweep import dashboards
 from radsweep.dashboards.tables import Tables
 from radsweep.errors import SpecError
 
-PAGES = ("overview", "compare", "labels", "forecast", "runs", "provenance")
+PAGES = ("overview", "compare", "labels", "forecast", "runs", "images", "provenance")
 MACHINERY = frozenset({"app", "blocks", "charts", "page", "pages", "provenance", "style", "tables"})
 CONTENTS = ("TITLE", "PAGE", "points", "figure")
 

@@ -21,6 +21,8 @@ from radsweep.dashboards.blocks import (
     Block,
     Card,
     Cards,
+    Film,
+    Films,
     Grid,
     Line,
     Listing,
@@ -95,6 +97,31 @@ def _save(kinds: dict[str, str], name: str, caption: str = "") -> str:
     return f'<div class="save">{buttons}</div>'
 
 
+def _film(film: Film, what: str) -> str:
+    pairs = "".join(
+        f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in film.lines
+    )
+    alt = html.escape(f"{what}: {film.rank}")
+    return (
+        f'<figure class="film"><img src="{html.escape(film.picture)}" alt="{alt}">'
+        f"<figcaption><h3>{html.escape(film.rank)}</h3><dl>{pairs}</dl></figcaption></figure>"
+    )
+
+
+def _films(block: Films) -> str:
+    key = "".join(
+        f'<span><i class="swatch" style="background:{html.escape(colour)}"></i>'
+        f"{html.escape(name)}</span>"
+        for name, colour in block.key
+    )
+    films = "".join(_film(film, block.title) for film in block.films)
+    return (
+        f'<div class="films"><h2>{html.escape(block.title)}</h2>'
+        f'<p class="question">{html.escape(block.question)}</p>'
+        f'{f"""<p class="key">{key}</p>""" if key else ""}{films}</div>'
+    )
+
+
 def _block(block: Block) -> str:
     match block:
         case Cards(cards):
@@ -115,6 +142,8 @@ def _block(block: Block) -> str:
                 f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in rows
             )
             return f'<div class="listing"><h2>{html.escape(title)}</h2><dl>{pairs}</dl></div>'
+        case Films():
+            return _films(block)
         case _:
             assert_never(block)
 

@@ -33,6 +33,7 @@ TITLES = {
     "labels": "Labels",
     "forecast": "Forecast",
     "runs": "Runs",
+    "images": "Images",
     "provenance": "Provenance",
 }
 # Longer tables belong in a file (`radsweep scores SWEEP --to FILE`), not in a page.
@@ -204,6 +205,15 @@ def _charts(tables: Tables, names: Sequence[str]) -> dict[str, list[Block]]:
     return found
 
 
+def _no_films(tables: Tables) -> Note:
+    if tables.sweep["spec"].get("may_show_images"):
+        return Note("No film has been segmented or reported on yet.")
+    return Note(
+        f"The films of {tables.sweep['corpus']} are not shown, as is right for patients. Where "
+        "nobody is behind them, Sweep(may_show_images=True) shows examples here."
+    )
+
+
 def book(tables: Tables, names: Sequence[str] = PAGES) -> Book:
     """Everything that is shown of one sweep; only the charts of the pages in ``names`` are drawn.
 
@@ -229,6 +239,8 @@ def book(tables: Tables, names: Sequence[str] = PAGES) -> Book:
     listings = provenance.blocks(tables)
     before["provenance"] = [block for block in listings if isinstance(block, Note)]
     after["provenance"] = [block for block in listings if isinstance(block, Listing)]
+    if "images" in names:
+        before["images"] = [*tables.films()] or [_no_films(tables)]
     drawn = _charts(tables, names)
     pages = tuple(
         Page(name, TITLES[name], tuple([*before[name], *drawn[name], *after[name]]))

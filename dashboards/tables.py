@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, final
 
 import polars as pl
 
+from radsweep.dashboards.blocks import Films
 from radsweep.errors import SpecError
 from radsweep.laws.analysis import Analysis, analyse
 from radsweep.laws.answers import Answer, answers_from
@@ -43,6 +45,8 @@ class Tables:
     """One row per logged training step."""
     sweep: dict[str, Any]
     """name, corpus, spec, code_version, card, and plan where one was kept."""
+    films: Callable[[], tuple[Films, ...]] = tuple
+    """Reads example films: called only where they are shown. Without, there are none."""
 
     def __post_init__(self) -> None:
         frames = {"scores": self.scores, "cells": self.cells, "steps": self.steps}

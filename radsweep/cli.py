@@ -5,11 +5,13 @@ no GPU stack.
 """
 
 import sys
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
+from radsweep import __version__
 from radsweep.commands import cluster, corpus, results, sweep
 from radsweep.errors import RadsweepError
 
@@ -39,6 +41,22 @@ for command in (
 of_corpus = typer.Typer(help="Look at a corpus that was ingested.", no_args_is_help=True)
 of_corpus.command()(corpus.check)
 app.add_typer(of_corpus, name="corpus")
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"radsweep {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Say it and leave."),
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:

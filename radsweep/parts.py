@@ -70,14 +70,27 @@ def version(kind: str, name: str) -> int:
 
 
 def setting_names(kind: str, name: str) -> list[str]:
-    """Field names of the part's ``Settings`` dataclass; empty if it has none."""
-    for node in _source(kind, name).body:
-        if isinstance(node, ast.ClassDef) and node.name == "Settings":
-            return [
+    """Field names of the part's ``Settings`` dataclass, inherited ones first; none without it."""
+    return _fields(_source(kind, name), "Settings")
+
+
+def _fields(module: ast.Module, name: str) -> list[str]:
+    """Of a dataclass that the module defines or imports by name."""
+    for node in module.body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
+            inherited = [field for base in bases for field in _fields(module, base)]
+            own = [
                 item.target.id
                 for item in node.body
                 if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
             ]
+            return list(dict.fromkeys([*inherited, *own]))
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    imported = _parsed(node.module)
+                    return [] if imported is None else _fields(imported, alias.name)
     return []
 
 
@@ -128,12 +141,21 @@ def _source(kind: str, name: str) -> ast.Module:
         raise SpecError(
             f"no {kind.removesuffix('s')} named {name!r}; {did_you_mean(name, names(kind))}"
         )
-    try:
-        found = importlib.util.find_spec(_module_name(kind, name))
-    except ModuleNotFoundError:
-        found = None
-    if found is None or found.origin is None:
+    found = _parsed(_module_name(kind, name))
+    if found is None:
         raise SpecError(
             f"no module {name!r} for a {kind.removesuffix('s')}; is its package installed?"
         )
+    return found
+
+
+@cache
+def _parsed(module: str) -> ast.Module | None:
+    """The source of an installed module, not run; None where there is none."""
+    try:
+        found = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        return None
+    if found is None or found.origin is None or not found.origin.endswith(".py"):
+        return None
     return ast.parse(Path(found.origin).read_text())

@@ -7,6 +7,7 @@ decoder has to know.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Self, final
 
 import torch
@@ -27,6 +28,11 @@ from radsweep.probes.decoding import (
 from radsweep.specs import Scalar
 
 VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(DecoderSettings):
+    """Of the linear segmentation probe: those of every decoder."""
 
 
 @final
@@ -57,13 +63,13 @@ class _Pixels(nn.Module):
 class SegmentLinear(Probe):
     """One linear layer, trained as ``segment``'s decoder is."""
 
-    def __init__(self, settings: DecoderSettings) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
     @classmethod
     def build(cls, given: Mapping[str, Scalar]) -> Self:
         """See ``Probe.build``."""
-        settings: DecoderSettings = read_settings(DecoderSettings, "segment_linear", given)
+        settings: Settings = read_settings(Settings, "segment_linear", given)
         if min(settings.steps, settings.batch_size) < 1:
             raise SpecError("segment_linear: steps and batch_size must be at least 1")
         return cls(settings)

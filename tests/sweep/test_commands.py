@@ -11,6 +11,7 @@ import timm
 import torch
 from typer.testing import CliRunner
 
+from radsweep import __version__
 from radsweep.cli import app, main
 from radsweep.models.backbone import build_backbone
 from radsweep.models.weights import ENCODER, save_encoder
@@ -113,6 +114,10 @@ def test_help_answers_at_once_and_imports_no_gpu_stack(tmp_path: Path) -> None:
     assert "submit" in ran.output and "phantom" in ran.output
     # Seconds of the processor, since this machine may be busy.
     assert ran.cpu_seconds < 2
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert ask("--version") == f"radsweep {__version__}\n"
 
 
 def test_a_plan_names_states_and_costs_and_needs_no_gpu_stack_once_costs_are_kept(
