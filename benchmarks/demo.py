@@ -58,8 +58,12 @@ class Watch:
 def tree_bytes(pid: int) -> int:
     """Memory of a process, all below it, and the Ray processes of its session."""
     total = 0
-    root = psutil.Process(pid)
-    for process in [root, *root.children(recursive=True)]:
+    try:
+        root = psutil.Process(pid)
+        processes = [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0
+    for process in processes:
         try:
             total += process.memory_full_info().pss
         except (psutil.NoSuchProcess, psutil.AccessDenied):

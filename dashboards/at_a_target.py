@@ -73,7 +73,7 @@ def _shown(part: pl.DataFrame, arms: list[str]) -> dict[str, Any]:
 def _heading(images: float, rows: pl.DataFrame) -> str:
     warnings = rows["warning"].drop_nulls().unique().to_list()
     hours = rows["device_hours"].drop_nulls()
-    cost = f"; a cell takes about {float(np.median(hours)):,.3g} device hours" if len(hours) else ""
+    cost = f"; a cell takes about {float(np.median(hours)):,.3g} device-hours" if len(hours) else ""
     warning = f"<br>Warning: {max(warnings, key=len)}" if warnings else "<br>inside the data"
     return f"<b>{images_in_words(images, digits=2)} images</b>{cost}{warning}"
 

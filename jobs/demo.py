@@ -58,6 +58,4 @@ SWEEP = Sweep(
             }
         ),
     ),
-    # Nobody is in these pictures.
-    may_show_images=True,
 )

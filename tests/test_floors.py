@@ -1,6 +1,7 @@
 """Imports go down only; Ray, torch and polars stay on their floors (ARCHITECTURE.md)."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,23 @@ def test_ray_stays_in_its_few_files(file: Path) -> None:
     relative = str(file.relative_to(PACKAGE))
     uses_ray = any(name == "ray" or name.startswith("ray.") for name in _imports(file))
     assert uses_ray == (relative in RAY_FILES), f"{relative}: imports Ray is {uses_ray}"
+
+
+def test_the_page_of_the_house_names_the_files_that_import_ray() -> None:
+    page = (PACKAGE.parent / "ARCHITECTURE.md").read_text()
+    named = {name for found in re.findall(r"\[Ray: ([^\]]+)\]", page) for name in found.split(", ")}
+    assert named == {Path(file).stem for file in RAY_FILES}
+
+
+CHARTS = sorted((PACKAGE.parent / "dashboards").rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", CHARTS, ids=lambda file: file.name)
+def test_charts_import_only_what_lies_below_them(file: Path) -> None:
+    for name in _imports(file):
+        assert not (name == "ray" or name.startswith(("ray.", "torch"))), f"{file.name}: {name}"
+        if name.startswith("radsweep.") and _room(name) not in ("dashboards", "__version__"):
+            assert FLOORS[_room(name)] < FLOORS["dashboards"], f"{file.name} imports {name}"
 
 
 def test_every_file_that_may_import_ray_exists() -> None:

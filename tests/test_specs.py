@@ -118,11 +118,11 @@ def test_a_key_never_moves_by_accident() -> None:
         seed=2,
     )
     identity = cell.identity
-    assert identity["paradigm_version"] == 1
+    assert identity["paradigm_version"] == 2
     assert cell.name == GOLDEN
 
 
-GOLDEN = "clip-30k-s2-c19252dea5"
+GOLDEN = "clip-30k-s2-089b2317ef"
 
 
 @pytest.mark.parametrize(

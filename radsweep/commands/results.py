@@ -93,7 +93,9 @@ def forecast(
     score: Annotated[
         float | None, typer.Option(help="The images that such a score would take")
     ] = None,
-    usd_per_device_hour: Annotated[float | None, typer.Option(min=0, help="For the costs")] = None,
+    usd_per_device_hour: Annotated[
+        float | None, typer.Option(min=0, help="Price of a device, for the costs")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """What more images would buy, how sure that is, and which cell would make it surer."""

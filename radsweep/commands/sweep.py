@@ -95,12 +95,14 @@ def run(
     """What is missing: pretraining, then scores, laws, dashboard; on a laptop or on a cluster."""
     from radsweep.pretrain.worker import Workers
     from radsweep.sweep.cost import counted_cost
+    from radsweep.sweep.dash import keep_page, page_file
     from radsweep.sweep.limits import Limits
     from radsweep.sweep.load import load_sweep
     from radsweep.sweep.plan import check, read_machine, warnings
     from radsweep.sweep.run import RunOptions
     from radsweep.sweep.run import run as drive
     from radsweep.sweep.show import terminal_observer
+    from radsweep.sweep.summary import answers_panel
 
     root = open_store(store)
     loaded = load_sweep(sweep)
@@ -140,6 +142,11 @@ def run(
         console.print(
             f"[red]failed[/red] {name}: {escape(reason)}", highlight=False, soft_wrap=True
         )
+    fresh = keep_page(loaded, root)
+    if fresh is not None:
+        console.print(answers_panel(fresh.answers))
+    if root.exists(page_file(loaded.name)):
+        console.print(f"dashboard: {root.full(page_file(loaded.name))}", soft_wrap=True)
     if not outcome.is_complete:
         raise typer.Exit(1)
 
@@ -170,7 +177,7 @@ def demo(
     ] = False,
     open_browser: Annotated[bool, typer.Option(help="Open the dashboard at the end")] = False,
 ) -> None:
-    """The whole study on a synthetic hospital, on CPU: phantom, ingest, run, dashboard, answers."""
+    """A whole sweep on a synthetic hospital, on CPU: phantom, ingest, run, dashboard, answers."""
     from radsweep.sweep.demo import run_demo
 
     page = run_demo(directory, seed, console, miniature=miniature)

@@ -25,7 +25,7 @@ FORECAST_SCHEMA = {
 
 
 def cell_device_hours(cells: pl.DataFrame) -> dict[str, float]:
-    """Median device hours of a finished, trained cell by paradigm, as measured.
+    """Median device-hours of a finished, trained cell by paradigm, as measured.
 
     Reads the columns paradigm, images, state, seconds and workers; one worker is one device, a GPU
     or a CPU process. A paradigm without a finished cell is absent.

@@ -1,4 +1,4 @@
-"""Which cell to run next: the one that narrows a forecast most per device hour.
+"""Which cell to run next: the one that narrows a forecast most per device-hour.
 
 A forecast is a function of the scores that its law is fitted to. How far it moves when one of them
 moves by its own training noise is found by refitting (``solve``), so that bounds and held
@@ -167,7 +167,7 @@ def next_cells(
     ahead: float | None = None,
     available: int | None = None,
 ) -> pl.DataFrame:
-    """Possible next cells, best first: how much narrower they make the forecasts, per device hour.
+    """Possible next cells, best first: how much narrower they make the forecasts, per device-hour.
 
     Args:
         analyses: of ``radsweep.laws.analysis.analyse``.

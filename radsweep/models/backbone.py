@@ -292,8 +292,8 @@ def build_backbone(
         pixel_std: of the same.
         interpolation: how a ViT's positions are read at other sizes, see ``models/positions.py``.
 
-    Raises SpecError for an unknown name, settings that do not fit it, a size that is no multiple of
-    the patch, or a normalisation over the batch that cannot be one over ranks.
+    Raises SpecError for an unknown name, settings that do not fit it, or a size that is no multiple
+    of the patch.
     """
     check_policy(interpolation)
     if not timm.is_model(name):

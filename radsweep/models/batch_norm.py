@@ -87,19 +87,29 @@ _GLOBAL: dict[type[nn.Module], type[nn.Module]] = {
 
 
 def over_ranks(model: nn.Module) -> None:
-    """Make every batch normalisation of ``model`` a global one, in place; no weight changes.
+    """Make every batch normalisation of ``model`` that can be a global one, in place.
 
-    Raises SpecError for a kind that has no global form here, or one without running statistics.
+    No weight changes. What stays as it is trains in one process, and is refused in several
+    (``require_global``).
     """
-    for name, module in model.named_modules():
-        if not isinstance(module, _BatchNorm):
-            continue
+    for module in model.modules():
         kind: Any = _GLOBAL.get(type(module))
-        if kind is None or not (module.affine and module.track_running_stats and module.momentum):
+        if kind is not None and _moves(module):
+            # The two have the same state; only ``forward`` differs.
+            module.__class__ = kind
+
+
+def _moves(module: Any) -> bool:
+    """Whether it has affine parameters, and running statistics that follow by a share."""
+    return bool(module.affine and module.track_running_stats and module.momentum)
+
+
+def require_global(model: nn.Module) -> None:
+    """Raise SpecError where a batch normalisation would see a rank's share of the batch only."""
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm) and type(module) not in _GLOBAL.values():
             raise SpecError(
-                f"{name} of the encoder is a {type(module).__name__} that several workers cannot "
-                "compute over the whole batch; choose an encoder with plain BatchNorm2d, or with "
-                "another normalisation"
+                f"{name} is a {type(module).__name__} that several workers cannot compute over the "
+                "whole batch; train with one worker, or choose an encoder with plain BatchNorm2d "
+                "or with another normalisation"
             )
-        # The two have the same state; only ``forward`` differs.
-        module.__class__ = kind

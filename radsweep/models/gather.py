@@ -6,15 +6,32 @@ single-process value and gradient when it is averaged over ranks. Without torch.
 everything here is the identity.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+_BY_ITSELF: ContextVar[bool] = ContextVar("by_itself", default=False)
+
+
+@contextmanager
+def by_itself() -> Iterator[None]:
+    """Within, this process is the only rank: nothing waits for others or is added to theirs."""
+    before = _BY_ITSELF.set(True)
+    try:
+        yield
+    finally:
+        _BY_ITSELF.reset(before)
+
 
 def world() -> tuple[int, int]:
-    """This process's rank and the number of ranks; (0, 1) outside torch.distributed."""
+    """This process's rank and the number of ranks; (0, 1) without torch.distributed."""
+    if _BY_ITSELF.get():
+        return 0, 1
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1

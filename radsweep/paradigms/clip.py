@@ -12,7 +12,7 @@ from radsweep.paradigms.pairs import ReportWords
 from radsweep.paradigms.settings import read_settings
 from radsweep.specs import Recipe
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,7 @@ from radsweep.paradigms.groups import dino_groups
 from radsweep.paradigms.settings import read_settings
 from radsweep.specs import Recipe
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from radsweep.paradigms.pairs import LabelWords, ReportWords
 from radsweep.paradigms.settings import read_settings, require_shares
 from radsweep.specs import Recipe
 
-VERSION = 1
+VERSION = 2
 
 LABEL_POLICIES = ("one", "set")
 

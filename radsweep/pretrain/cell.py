@@ -15,6 +15,7 @@ from radsweep.corpus.manifest import Corpus
 from radsweep.corpus.subset import SubsetIndex, select
 from radsweep.errors import BudgetError, CellError
 from radsweep.keys import canonical, seed_of
+from radsweep.models.batch_norm import require_global
 from radsweep.models.weights import StartWeights, encoder_digest
 from radsweep.paradigms.base import Paradigm
 from radsweep.pretrain import checkpoint
@@ -71,13 +72,16 @@ def fit(
         must_leave: see ``loop.pretrain``.
 
     Raises CellError where the cell ends without an encoder that may be scored; its log is in the
-    store all the same. Raises PreemptedError where it must leave.
+    store all the same; SpecError where several ranks cannot train the encoder as one would;
+    PreemptedError where it must leave.
     """
     corner = CellStore(store, cell.name)
     corpus = Corpus.open(store, cell.subset.corpus)
     subset = select(corpus, cell.subset)
     start = start_weights(store, cell.recipe.start_from)
     paradigm = build(cell.recipe, start, subset.reports(), cell.seed)
+    if ranks.size > 1:
+        require_global(paradigm)
     start_digest = encoder_digest(paradigm.encoder.state_dict())
     progress, per_image = Progress(), 0.0
     if not cell.is_baseline:

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from radsweep.corpus.example import Example
 from radsweep.keys import seed_of
+from radsweep.models.gather import by_itself
 from radsweep.paradigms.base import Paradigm
 from radsweep.specs import Recipe
 
@@ -94,7 +95,9 @@ def flops_per_image(paradigm: Paradigm, recipe: Recipe) -> float:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         probe = copy.deepcopy(paradigm).cpu().train()
-        with counter() as counted:
+        # On every rank by itself: logits against all ranks' images would count, and a group of GPUs
+        # cannot add up what is on a CPU.
+        with by_itself(), counter() as counted:
             loss = torch.stack(list(probe.losses(batch, 0.5).values())).sum()
             torch.autograd.backward(loss)
     return float(counted.get_total_flops() / COUNTED_IMAGES)

@@ -1,33 +1,38 @@
-"""The whole study in one command: a synthetic hospital, its corpus, a sweep, answers and page.
+"""The whole question in one command: a synthetic hospital, its corpus, a sweep, answers and page.
 
 The steps are those that a hospital takes with its own films, on the same code: only sizes are
 small.
 """
 
+import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.panel import Panel
 
 from radsweep.corpus.identity import PatientKey
 from radsweep.corpus.ingest import IngestSpec
 from radsweep.corpus.ingest_ray import ingest_with_ray
 from radsweep.corpus.phantom import HOSPITALS, write_hospital
 from radsweep.dashboards.page import export_html
-from radsweep.errors import CellError
+from radsweep.errors import CellError, SpecError
 from radsweep.keys import seed_of
-from radsweep.laws.answers import answers
 from radsweep.pretrain.worker import Workers
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store
 from radsweep.sweep.cluster import connected
 from radsweep.sweep.dash import load_tables
 from radsweep.sweep.demo_sweep import SWEEP_FILE, demo_sweep
-from radsweep.sweep.results import read_scores
 from radsweep.sweep.run import RunOptions, run
-from radsweep.sweep.show import card_table, progress_bars, scores_table, terminal_observer
+from radsweep.sweep.show import (
+    card_table,
+    progress_bars,
+    scores_table,
+    terminal_observer,
+)
+from radsweep.sweep.summary import answers_panel
 
 HOSPITAL = "riverside"
 
@@ -44,7 +49,7 @@ class Size:
     """Of patients in pretrain, train, val and test."""
 
 
-FULL = Size(patients=2600, fractions=(0.58, 0.18, 0.04, 0.20))
+FULL = Size(patients=2800, fractions=(0.58, 0.18, 0.04, 0.20))
 """Enough for the largest scale, for a report's words, and to tell encoders apart in test."""
 MINIATURE = Size(patients=120, fractions=(0.48, 0.22, 0.08, 0.22))
 """With so few patients, most go where the tasks need five of each kind."""
@@ -64,12 +69,14 @@ def placement(sweep: Sweep) -> RunOptions:
 def run_demo(directory: Path, seed: int, console: Console, *, miniature: bool) -> Path:
     """Make, ingest, run, answer: the page's path. An interrupted call goes on where it was.
 
-    Raises CellError where a cell or a score failed: the reasons are printed first.
+    Raises SpecError where the folder holds another demo, CellError where a cell or a score failed:
+    the reasons are printed first.
     """
     sweep, size = demo_sweep(seed, miniature), MINIATURE if miniature else FULL
     store = Store(str(directory / "store"))
     store.check_writable()
     films, sweep_file = directory / HOSPITAL, directory / "sweep.py"
+    _refuse_another(films, size, seed)
     sweep_file.write_text(SWEEP_FILE.format(seed=seed, miniature=miniature))
     console.rule("1 of 4  a synthetic hospital")
     _draw(films, size, sweep, seed, console)
@@ -84,12 +91,11 @@ def run_demo(directory: Path, seed: int, console: Console, *, miniature: bool) -
             f"[red]failed[/red] {name}: {escape(reason)}", highlight=False, soft_wrap=True
         )
     console.rule("4 of 4  the answers")
-    scores = read_scores(sweep, store)
-    console.print(scores_table(scores))
-    said = "\n".join(f"- {answer.sentence}" for answer in answers(scores))
-    console.print(Panel(said, title="what the scores support", highlight=False))
+    tables = load_tables(sweep, store)
+    console.print(scores_table(tables.scores))
+    console.print(answers_panel(tables.answers))
     page = (directory / "dashboard.html").resolve()
-    export_html(load_tables(sweep, store), page)
+    export_html(tables, page)
     console.print(f"dashboard: {page.as_uri()}", soft_wrap=True)
     console.print(
         f"live app:  radsweep dash {sweep_file} --store {directory / 'store'}", soft_wrap=True
@@ -101,14 +107,31 @@ def run_demo(directory: Path, seed: int, console: Console, *, miniature: bool) -
     return page
 
 
+def _refuse_another(films: Path, size: Size, seed: int) -> None:
+    """Raise SpecError where the folder holds a demo of another seed or size."""
+    card = films / "phantom.json"
+    if not card.exists():
+        return
+    drawn = json.loads(card.read_text())
+    if (drawn["patients"], drawn["seed"]) != (size.patients, seed):
+        raise SpecError(
+            f"{films.parent} holds a demo of {drawn['patients']:,} patients at seed "
+            f"{drawn['seed']}, not of {size.patients:,} at seed {seed}; name another folder "
+            "(radsweep demo DIRECTORY), or delete that one"
+        )
+
+
 def _draw(films: Path, size: Size, sweep: Sweep, seed: int, console: Console) -> None:
-    if (films / "phantom.json").exists():
+    if films.exists():
         console.print(f"[dim]{films} was drawn before[/dim]")
         return
+    # Under another name until it is whole: a drawing that was interrupted begins again.
+    unfinished = films.with_name(f"{films.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
     with progress_bars(console) as bars:
         task = bars.add_task("drawing patients", total=size.patients, note="")
         card = write_hospital(
-            films,
+            unfinished,
             HOSPITALS[HOSPITAL],
             size.patients,
             sweep.recipes[0].image_size,
@@ -117,6 +140,7 @@ def _draw(films: Path, size: Size, sweep: Sweep, seed: int, console: Console) ->
             broken=5,
             progress=lambda done, total: bars.update(task, completed=done, total=total),
         )
+    unfinished.rename(films)
     console.print(
         f"{card.images:,} x-rays of {card.patients:,} patients, as DICOM files, in {films}"
     )

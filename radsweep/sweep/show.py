@@ -96,11 +96,11 @@ class TerminalObserver:
             return
         spent = 0.0
         running = []
-        for name in list(self._missing):
+        for name, cell in list(self._missing.items()):
             said = CellStore(self._store, name).state()
             if said["state"] == "running":
                 spent += said.get("spent") or 0.0
-                running.append(name.rsplit("-", 2)[0])
+                running.append(f"{cell.recipe.paradigm} {short_count(cell.subset.images)}")
         self._bars.update(
             self._training, completed=100 * self._ended + 100 * spent, note=", ".join(running)
         )

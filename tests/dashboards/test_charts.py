@@ -128,7 +128,7 @@ def test_every_step_of_the_slider_shows_what_the_law_says_there() -> None:
         assert restyle["x"][0] == shown
         assert ("Warning" in layout["title.text"]) == (at > 3_500_001)
     assert "more than ten times" in slider["steps"][-1]["args"][1]["title.text"]
-    assert "device hours" in slider["steps"][0]["args"][1]["title.text"]
+    assert "device-hours" in slider["steps"][0]["args"][1]["title.text"]
     opened = figure["data"][0]["x"]
     assert list(opened) == slider["steps"][slider["active"]]["args"][0]["x"][0]
 

@@ -14,8 +14,10 @@ from radsweep.dashboards.pages import book
 from radsweep.evaluate.wanted import wanted
 from radsweep.store import Store
 from radsweep.store.layout import predictions_file
-from radsweep.sweep.dash import load_tables
+from radsweep.sweep.dash import keep_page, load_tables, page_file
 from radsweep.sweep.films import GAP_PIXELS, LARGEST_PIXELS, RANKS, films_of
+from radsweep.sweep.results import read_scores
+from radsweep.sweep.run import keep_fits
 from tests.evaluate import toy
 
 SHOWN = dataclasses.replace(toy.sweep(), may_show_images=True)
@@ -89,3 +91,12 @@ def test_no_identifier_is_on_the_page(scored: Store) -> None:
         for name in (f"{split}{patient:03d}", f"{split}{patient:03d}-0")
     }
     assert not [name for name in ids if name in page]
+
+
+def test_a_run_leaves_its_page_once_for_the_same_scores(scored: Store) -> None:
+    assert keep_page(SHOWN, scored) is None
+    keep_fits(SHOWN, scored, read_scores(SHOWN, scored))
+    assert keep_page(SHOWN, scored) is not None
+    page = scored.read_bytes(page_file(SHOWN.name)).decode()
+    assert page.startswith("<!doctype html>") and '<img src="data:image/png' in page
+    assert keep_page(SHOWN, scored) is None

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from radsweep.errors import SpecError
 from radsweep.models import batch_norm
 from radsweep.models.backbone import build_backbone
-from radsweep.models.batch_norm import global_moments, over_ranks
+from radsweep.models.batch_norm import global_moments, over_ranks, require_global
 
 
 def films(count: int = 6) -> Tensor:
@@ -33,7 +33,7 @@ def test_values_gradients_and_running_moments_are_pytorchs(
 ) -> None:
     theirs, mine = kind(4), nn.Sequential(kind(4))
     over_ranks(mine)
-    # As where there are two ranks, of which the other has no rows.
+    # The arithmetic that is for several ranks, here with one rank's rows: ``test_ranks`` has more.
     monkeypatch.setattr(batch_norm, "world", lambda: (0, 2))
     found = []
     for module in (theirs, mine):
@@ -60,6 +60,12 @@ def test_an_encoder_keeps_its_names_and_weights() -> None:
     assert "GlobalBatchNorm2d" in kinds and "BatchNorm2d" not in kinds
 
 
-def test_a_kind_that_cannot_go_over_ranks_is_refused() -> None:
-    with pytest.raises(SpecError, match="BatchNorm1d"):
-        build_backbone("levit_128s", 224, {}, 0.5, 0.25)
+def test_what_cannot_go_over_ranks_is_built_and_refused_where_there_are_several() -> None:
+    require_global(build_backbone("resnet10t", 32, {}, 0.5, 0.25))
+    levit = build_backbone("levit_128s", 224, {}, 0.5, 0.25)
+    with pytest.raises(SpecError, match="BatchNorm1d that several workers"):
+        require_global(levit)
+    still = nn.Sequential(nn.BatchNorm2d(4, track_running_stats=False))
+    over_ranks(still)
+    with pytest.raises(SpecError, match="BatchNorm2d that several workers"):
+        require_global(still)

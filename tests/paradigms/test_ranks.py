@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from radsweep.paradigms.base import Paradigm
 from radsweep.pretrain.accumulate import average_gradients, backward_in_parts
+from radsweep.pretrain.flops import flops_per_image
 from radsweep.specs import Recipe
 from tests.paradigms.tiny import batch, build, recipe
 
@@ -70,6 +71,7 @@ def run(made: Recipe, whole: dict[str, Tensor], rank: int, ranks: int, parts: bo
         for value in found.values():
             dist.all_reduce(value)
             value /= ranks
+    found["flops"] = torch.tensor(flops_per_image(paradigm, made))
     found |= {f"monitor {k}": torch.tensor(v) for k, v in paradigm.monitors().items()}
     found |= {k: v for k, v in paradigm.named_buffers()}
     return found | {k: p.grad for k, p in paradigm.named_parameters() if p.grad is not None}

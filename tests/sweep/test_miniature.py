@@ -1,4 +1,4 @@
-"""The whole study in miniature, from films to answers: one command, run once, looked at often."""
+"""The whole demo in miniature, from films to answers: one command, run once, looked at often."""
 
 import json
 import re
