@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -61,6 +62,51 @@ def test_the_log_has_losses_schedules_monitors_and_speed(tmp_path: Path) -> None
     assert rows["mfu"].to_list() == [None, None] and rows["mfu"].dtype == pl.Float64
     assert 0 < rows["data_wait_seconds"].sum() < record.seconds
     assert record.images_seen == 12 * BATCH and record.final_losses["loss"] == rows["loss"][-1]
+
+
+class _LostError(Exception):
+    """Of a machine that went away."""
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        recipe("unicl"),
+        recipe("dinov2", targets="sinkhorn", head_batch_norm=True),
+        # Running moments are state too.
+        recipe(
+            "clip",
+            encoder="resnet10t",
+            encoder_settings={"channels": "8,8,16,16", "stem_width": 4, "in_chans": 1},
+        ),
+    ],
+    ids=["unicl", "dinov2", "clip with batch normalisation"],
+)
+def test_a_cell_that_was_lost_goes_on_to_the_very_weights(made: Recipe, tmp_path: Path) -> None:
+    budget = Budget(steps=9, batch_size=BATCH)
+    whole, _ = trained(tmp_path / "whole", made, budget)
+    store = Store(str(tmp_path / "lost"))
+    write_corpus(store)
+    cell = Cell(recipe=made, subset=Subset(corpus=CORPUS, images=4), budget=budget)
+
+    def broken(*given: Any) -> Iterable[Views]:
+        for step, batch in enumerate(batches(*given), given[3]):
+            if step == 7:
+                raise _LostError
+            yield batch
+
+    with pytest.raises(_LostError):
+        fit(cell, store, Ranks(), broken, checkpoint_steps=3, report=lambda row: None)
+    seen: list[int] = []
+
+    def going_on(*given: Any) -> Iterable[Views]:
+        seen.append(given[3])
+        return batches(*given)
+
+    again = fit(cell, store, Ranks(), going_on, checkpoint_steps=3, report=lambda row: None)
+    assert seen == [6]
+    assert again.encoder_digest == whole.encoder_digest
+    assert again.final_losses == whole.final_losses
 
 
 def test_a_cell_trained_in_parts_ends_close_to_one_trained_whole(tmp_path: Path) -> None:
