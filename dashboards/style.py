@@ -76,8 +76,14 @@ def faded(colour: str, opacity: float) -> str:
 
 
 def image_axis(images: Iterable[float], *, room: float = 0.07) -> dict[str, Any]:
-    """A logarithmic axis with ticks at the scales themselves, thinned to keep ``room`` between."""
+    """A logarithmic axis with ticks at the scales themselves, thinned to keep ``room`` between.
+
+    Where only open weights are there yet, an axis without ticks.
+    """
+    title = {"text": "images"}
     scales = sorted({float(n) for n in images if n > 0})
+    if not scales:
+        return {"type": "log", "range": [0, 1], "tickvals": [], "title": title}
     logs = np.log10(scales)
     width = max(float(np.ptp(logs)), 0.1)
     step = room * width
@@ -92,7 +98,7 @@ def image_axis(images: Iterable[float], *, room: float = 0.07) -> dict[str, Any]
         "range": [float(logs.min()) - 0.06 * width, float(logs.max()) + 0.06 * width],
         "tickvals": [scales[i] for i in kept],
         "ticktext": [images_short(scales[i]) for i in kept],
-        "title": {"text": "images"},
+        "title": title,
     }
 
 

@@ -139,6 +139,13 @@ def test_an_unstarted_sweep_is_a_page_too(tmp_path: Path) -> None:
     assert "No cell has finished yet" in text
 
 
+def test_a_sweep_whose_open_weights_alone_are_scored_is_a_page_too(tmp_path: Path) -> None:
+    scores = TABLES.scores.filter(pl.col("images") == 0)
+    tables = Tables(scores, TABLES.cells, TABLES.steps, TABLES.sweep)
+    text = "".join(parsed(export_html(tables, tmp_path / "x.html").read_text()).text)
+    assert "There are no test scores of a pretrained encoder yet" in text
+
+
 def test_the_audit_names_a_cell_that_spent_something_else() -> None:
     assert "all 26 finished cells" in audit(TABLES.cells).lower()
     short = pl.when(pl.col("cell") == "clip-30000-s0")
