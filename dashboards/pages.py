@@ -11,7 +11,7 @@ from typing import Any, final
 import polars as pl
 
 from radsweep.dashboards import provenance
-from radsweep.dashboards.blocks import Block, Card, Cards, Grid, Line, Listing, Note, Page, Picture
+from radsweep.dashboards.blocks import Block, Card, Cards, Grid, Line, Note, Page, Picture
 from radsweep.dashboards.charts import PAGES, charts
 from radsweep.dashboards.style import looks
 from radsweep.dashboards.tables import Tables
@@ -238,7 +238,7 @@ def book(tables: Tables, names: Sequence[str] = PAGES) -> Book:
     after["forecast"] = [fits] if fits else []
     listings = provenance.blocks(tables)
     before["provenance"] = [block for block in listings if isinstance(block, Note)]
-    after["provenance"] = [block for block in listings if isinstance(block, Listing)]
+    after["provenance"] = [block for block in listings if not isinstance(block, Note)]
     if "images" in names:
         before["images"] = [*tables.films()] or [_no_films(tables)]
     drawn = _charts(tables, names)

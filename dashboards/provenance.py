@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import polars as pl
 
-from radsweep.dashboards.blocks import Listing, Note
+from radsweep.dashboards.blocks import Grid, Listing, Note
 from radsweep.dashboards.tables import Tables
 
 # One batch more or less at the end of a stream is not a different budget.
 EQUAL = 0.001
+SPLITS = ("pretrain", "train", "val", "test")
+STATES = ("present", "absent", "uncertain", "missing")
+IN_TABLES = frozenset({"splits", "labels"})
+"""Of the corpus card: what is a table of its own."""
 
 
 def flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
@@ -60,7 +64,45 @@ def audit(cells: pl.DataFrame) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def blocks(tables: Tables) -> tuple[Note | Listing, ...]:
+def _splits(card: Mapping[str, Any]) -> Grid | None:
+    splits = {name: card["splits"][name] for name in SPLITS if name in card.get("splits", {})}
+    if not splits:
+        return None
+    counted = list(dict.fromkeys(key for counts in splits.values() for key in counts))
+    rows = tuple(
+        (name, *(_text(counts.get(key)) for key in counted)) for name, counts in splits.items()
+    )
+    return Grid(
+        "What each split holds; no patient is in two",
+        ("Split", *counted),
+        rows,
+        numeric=frozenset(range(1, len(counted) + 1)),
+    )
+
+
+def _labels(card: Mapping[str, Any]) -> Grid | None:
+    splits = [name for name in SPLITS if name in card.get("splits", {})]
+    rows = tuple(
+        (
+            label.replace("_", " "),
+            *(
+                " / ".join(_text(counts.get(f"{split}_{state}", 0)) for state in STATES)
+                for split in splits
+            ),
+        )
+        for label, counts in card.get("labels", {}).items()
+    )
+    if not rows:
+        return None
+    return Grid(
+        f"Images by label: {' / '.join(STATES)}",
+        ("Label", *splits),
+        rows,
+        numeric=frozenset(range(1, len(splits) + 1)),
+    )
+
+
+def blocks(tables: Tables) -> tuple[Note | Listing | Grid, ...]:
     """The provenance page, apart from its charts."""
     sweep = tables.sweep
     head = (
@@ -69,14 +111,17 @@ def blocks(tables: Tables) -> tuple[Note | Listing, ...]:
         ("code version of the encoders", str(sweep["code_version"]) or "-"),
         ("code versions of the scores", ", ".join(_versions(tables.scores)) or "-"),
     )
+    card = sweep["card"]
+    grids = (_splits(card), _labels(card))
     described = (
-        ("Corpus card", sweep["card"]),
+        ("Corpus card", {key: value for key, value in card.items() if key not in IN_TABLES}),
         ("Specification", sweep["spec"]),
         ("Plan", sweep.get("plan")),
     )
     return (
         Note(audit(tables.cells)),
         Listing("Identity", head),
+        *(grid for grid in grids if grid is not None),
         *(Listing(title, tuple(flat(value))) for title, value in described if value),
     )
 

@@ -158,6 +158,13 @@ def test_the_audit_names_a_cell_that_spent_something_else() -> None:
     assert words.count("clip-30000-s0") == 2
 
 
+def test_splits_and_labels_are_tables_and_not_a_list_of_paths(document: str) -> None:
+    text = "".join(parsed(document).text)
+    assert "81,003 / 3,431,297 / 0 / 0" in text and "502 / 19,600 / 18 / 0" in text
+    assert "1,170,000" in text
+    assert "labels.finding" not in text and "splits.pretrain" not in text
+
+
 def test_nested_provenance_becomes_rows_in_order() -> None:
     value = {"b": {"c": 12_000, "d": [1, 2]}, "a": [{"x": True}, {"x": None}], "e": {}}
     assert list(flat(value)) == [

@@ -201,7 +201,16 @@ def toy_tables(seeds: tuple[int, ...] = (0, 1), draws: int = 300, name: str = "t
             "patients": 1_204_311,
             "reports": 3_540_101,
             "quarantined": {"not a chest x-ray": 4210, "cannot be decoded": 311, "no pixels": 12},
-            "splits": {"pretrain": 3_512_300, "train": 60_120, "val": 19_504, "test": 20_120},
+            "splits": {
+                "pretrain": {"images": 3_512_300, "patients": 1_170_000},
+                "test": {"images": 20_120, "patients": 6_700},
+            },
+            "labels": {
+                "finding_effusion": {
+                    **{"pretrain_present": 81_003, "pretrain_absent": 3_431_297},
+                    **{"test_present": 502, "test_absent": 19_600, "test_uncertain": 18},
+                }
+            },
         },
     }
     return Tables(
