@@ -23,15 +23,18 @@ def _windows(data: bytes) -> np.ndarray:
 
 
 class Searcher:
+    """Finds identifiers, in lower case, whatever the case they stand in."""
+
     def __init__(self, identifiers: Iterable[str]) -> None:
         self._by_start: dict[int, list[bytes]] = {}
         for text in identifiers:
             assert len(text.encode()) >= SHORTEST, f"a planted string of {len(text)} letters"
-            start = int(_windows(text.encode())[0])
-            self._by_start.setdefault(start, []).append(text.encode())
+            wanted = text.lower().encode()
+            self._by_start.setdefault(int(_windows(wanted)[0]), []).append(wanted)
         self._starts = np.array(sorted(self._by_start), dtype=np.uint64)
 
     def found(self, data: bytes) -> set[str]:
+        data = data.lower()
         windows = _windows(data)
         places = np.flatnonzero(np.isin(windows, self._starts))
         return {

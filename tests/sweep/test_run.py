@@ -195,8 +195,9 @@ def test_the_search_for_identifiers_sees_into_compressed_columns(tmp_path: Path)
     text = "the report of Quelanderby is long " * 50
     pl.DataFrame({"text": [text], "bits": [b"\x00 20190312 "]}).write_parquet(file)
     assert {one for data in contents(file) for one in searcher.found(data)} == {
-        "Quelanderby",
+        "quelanderby",
         "20190312",
     }
+    assert searcher.found(b"MR. QUELANDERBY") == {"quelanderby"}
     assert searcher.found(b"0.20190312") == searcher.found(b"720190312") == set()
     assert searcher.found(b"") == set()
