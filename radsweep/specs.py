@@ -7,7 +7,7 @@ field.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from radsweep import keys, parts
@@ -187,6 +187,11 @@ class Cell:
         return self.subset.images == 0
 
     @property
+    def baseline(self) -> "Cell":
+        """The cell that is this one's starting weights."""
+        return replace(self, subset=replace(self.subset, images=0), seed=0)
+
+    @property
     def identity(self) -> dict[str, Any]:
         """What the key is made of: all that can change the encoder, the part's version included."""
         recipe = keys.canonical(self.recipe)
@@ -350,20 +355,25 @@ class Sweep:
             )
 
     def cells(self) -> tuple[Cell, ...]:
-        """Baselines first, then the smallest scale first, so that a fault shows on a cheap cell."""
-        grid = [(0, recipe, 0) for recipe in self.recipes]
-        grid += [
-            (n, recipe, seed) for n in self.images for seed in self.seeds for recipe in self.recipes
-        ]
-        return tuple(
+        """Baselines first, then the smallest scale first, so that a fault shows on a cheap cell.
+
+        Recipes that start from the same weights share a baseline.
+        """
+        trained = [
             Cell(
                 recipe=recipe,
                 subset=Subset(corpus=self.corpus, images=n, seed=self.subset_seed),
                 budget=self.budget,
                 seed=seed,
             )
-            for n, recipe, seed in grid
-        )
+            for n in self.images
+            for seed in self.seeds
+            for recipe in self.recipes
+        ]
+        baselines: dict[str, Cell] = {}
+        for cell in trained:
+            baselines.setdefault(cell.baseline.key, cell.baseline)
+        return (*baselines.values(), *trained)
 
 
 def short_count(images: int) -> str:

@@ -104,6 +104,13 @@ def test_the_baseline_does_not_depend_on_budget_seed_or_corpus() -> None:
     assert one.cells()[0].key == other.cells()[0].key
 
 
+def test_recipes_that_start_from_the_same_weights_share_a_baseline() -> None:
+    slow, fast = recipe(learning_rate=1e-3), recipe(learning_rate=2e-3)
+    cells = sweep(recipes=(slow, fast)).cells()
+    assert [cell.is_baseline for cell in cells].count(True) == 1
+    assert cells[1].baseline.key == cells[2].baseline.key == cells[0].key
+
+
 def test_cells_come_smallest_scale_first() -> None:
     images = [cell.subset.images for cell in sweep(seeds=(0, 1)).cells()]
     assert images == [0, 0, 16, 16, 16, 16, 64, 64, 64, 64]

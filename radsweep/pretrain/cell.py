@@ -36,12 +36,19 @@ MakeBatches = Callable[[SubsetIndex, Viewer, Ranks, int, int | None], Iterable[V
 
 
 def build(
-    recipe: Recipe, start: StartWeights | None, reports: Iterable[str], seed: int
+    recipe: Recipe,
+    start: StartWeights | None,
+    reports: Iterable[str],
+    seed: int,
+    identity: object | None = None,
 ) -> Paradigm:
-    """The recipe's paradigm, its random parts seeded by the recipe and ``seed`` alone."""
+    """The recipe's paradigm, its random parts seeded by the recipe and ``seed`` alone.
+
+    Or by ``identity`` and ``seed``: recipes that share a baseline must draw the same one.
+    """
     paradigm_class: type[Paradigm] = parts.find("paradigms", recipe.paradigm)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of("initialise", canonical(recipe), seed) % 2**63)
+        torch.manual_seed(seed_of("initialise", identity or canonical(recipe), seed) % 2**63)
         return paradigm_class.build(recipe, start, reports)
 
 
@@ -79,7 +86,8 @@ def fit(
     corpus = Corpus.open(store, cell.subset.corpus)
     subset = select(corpus, cell.subset)
     start = start_weights(store, cell.recipe.start_from)
-    paradigm = build(cell.recipe, start, subset.reports(), cell.seed)
+    shared = cell.identity if cell.is_baseline else None
+    paradigm = build(cell.recipe, start, subset.reports(), cell.seed, shared)
     if ranks.size > 1:
         require_global(paradigm)
     start_digest = encoder_digest(paradigm.encoder.state_dict())

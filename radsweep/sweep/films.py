@@ -101,7 +101,7 @@ def _best(store: Store, rows: Sequence[Wanted], score: Score) -> _Shown | None:
     _, cell, table, scored = max(found, key=lambda one: one[0])
     if not len(scored):
         return None
-    starts = [row for row in own if row.cell.is_baseline and row.cell.recipe == cell.recipe]
+    starts = [row for row in own if row.cell.key == cell.baseline.key]
     before = store.read_table(predictions_file(starts[0].trial)) if starts else None
     places = {word: round(share * (len(scored) - 1)) for word, share in RANKS.items()}
     picks = tuple((word, *scored.row(place)) for word, place in places.items())

@@ -109,6 +109,19 @@ def test_a_cell_that_was_lost_goes_on_to_the_very_weights(made: Recipe, tmp_path
     assert again.final_losses == whole.final_losses
 
 
+def test_recipes_that_share_a_random_baseline_draw_the_same_weights(tmp_path: Path) -> None:
+    digests = set()
+    for rate in (1e-3, 2e-3):
+        store = Store(str(tmp_path / str(rate)))
+        write_corpus(store)
+        made = recipe("clip", learning_rate=rate, start_from="random")
+        budget = Budget(steps=2, batch_size=BATCH)
+        cell = Cell(recipe=made, subset=Subset(corpus=CORPUS, images=4), budget=budget).baseline
+        none = fit(cell, store, Ranks(), batches, checkpoint_steps=9, report=lambda row: None)
+        digests.add(none.encoder_digest)
+    assert len(digests) == 1
+
+
 def test_a_cell_trained_in_parts_ends_close_to_one_trained_whole(tmp_path: Path) -> None:
     budget, made = Budget(steps=5, batch_size=BATCH), recipe("clip")
     whole, _ = trained(tmp_path / "whole", made, budget)
