@@ -18,6 +18,8 @@ from radsweep.laws.forms import FORMS, FloatArray, Form
 from radsweep.laws.solver import solve
 
 FEW_SCALES = 4
+ROUNDING = 1e-9
+"""Errors that differ by less are equal: what a solver leaves of an exact fit differs by machine."""
 GETS_WORSE = "gets worse with images"
 
 
@@ -149,8 +151,8 @@ def _aicc(misfit: float, count: int, fitted: int) -> float | None:
     if count - parameters - 1 <= 0:
         return None
     penalty = 2 * parameters * (1 + (parameters + 1) / (count - parameters - 1))
-    # A perfect fit has no finite likelihood; the floor is the rounding of float64 values near 1.
-    return count * math.log(max(misfit / count, 1e-30)) + penalty
+    # A perfect fit has no finite likelihood.
+    return count * math.log(max(misfit / count, ROUNDING**2)) + penalty
 
 
 def fit(
@@ -225,7 +227,7 @@ def best(
     """The form that best predicts the left-out largest scale; ties go to AICc, then to simplicity.
 
     Two forms tie when their left-out errors differ by less than the standard error of the largest
-    scale (``sigma``; without it only exact equality ties): such a difference is noise. Forms that
+    scale (``sigma``; without it by less than rounding): such a difference is noise. Forms that
     the points cannot judge (too few scales to leave one out) are taken only if none can be judged,
     then the one with the fewest parameters.
 
@@ -245,7 +247,8 @@ def best(
     if not judged:
         return min(fits, key=lambda f: (f.form.fitted, f.rmse))
     largest = int(np.argmax(np.asarray(images, dtype=np.float64)))
-    tolerance = 0.0 if sigma is None else float(np.asarray(sigma, dtype=np.float64)[largest])
+    noise = 0.0 if sigma is None else float(np.asarray(sigma, dtype=np.float64)[largest])
+    tolerance = max(noise, ROUNDING)
     lowest = min(error for _, error in judged)
     tied = [f for f, error in judged if error <= lowest + tolerance]
     return min(tied, key=lambda f: (math.inf if f.aicc is None else f.aicc, f.form.fitted))
