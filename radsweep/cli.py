@@ -30,6 +30,7 @@ for command in (
     sweep.run,
     sweep.status,
     results.scores,
+    results.compare,
     results.laws,
     results.forecast,
     results.dash,

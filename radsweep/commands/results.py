@@ -1,7 +1,8 @@
 """Commands that show what a sweep found, and hand it on."""
 
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +15,9 @@ from radsweep.commands.shared import (
     say_json,
 )
 from radsweep.errors import SpecError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 def scores(
@@ -40,6 +44,39 @@ def scores(
         say_json(table.drop("draws").to_dicts())
     else:
         console.print(scores_table(table))
+
+
+def compare(
+    sweep: SweepArgument,
+    store: StoreOption = "",
+    task: Annotated[str, typer.Option(help="Of the protocol")] = "findings",
+    metric: Annotated[str | None, typer.Option(help="None takes the task's headline")] = None,
+    label: Annotated[str, typer.Option(help="One of the task's labels, or macro")] = "macro",
+    only: Annotated[str, typer.Option(help="Glob over cell names: pairs of which one fits")] = "*",
+    to: Annotated[Path | None, typer.Option(help="Write all pairs to a .csv file")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Is one encoder better than another? Paired differences, corrected over all pairs."""
+    from radsweep.evaluate.compare import paired_differences
+    from radsweep.sweep.load import load_sweep
+    from radsweep.sweep.show import differences_table
+
+    loaded, root = load_sweep(sweep), open_store(store)
+    table = paired_differences(root, loaded, loaded.cells(), task, metric=metric, label=label)
+    # Corrected over every pair, whichever are shown.
+    shown = table.filter(
+        [fnmatchcase(one, only) or fnmatchcase(other, only) for one, other in _pairs(table)]
+    )
+    if to is not None:
+        shown.write_csv(to)
+    if as_json:
+        say_json(shown.to_dicts())
+    elif to is None:
+        console.print(differences_table(shown))
+
+
+def _pairs(table: "pl.DataFrame") -> list[tuple[str, str]]:
+    return table.select("cell", "other").rows()
 
 
 def laws(

@@ -36,6 +36,8 @@ STATE_STYLES = {
     "preempted": "yellow",
 }
 POLL_SECONDS = 1.0
+MOST_PAIRS = 40
+"""Differences that a terminal shows."""
 
 
 def progress_bars(console: Console) -> Progress:
@@ -264,6 +266,28 @@ def laws_table(fits: pl.DataFrame, x: str, y: str, by: list[str]) -> Table:
             escape("\n".join(part for part in (theta, row["flags"]) if part)),
             str(row["scales"]),
             *("" if value is None else f"{value:.4g}" for value in figures),
+        )
+    return table
+
+
+def differences_table(differences: pl.DataFrame) -> Table:
+    """Paired differences between encoders, the surest first; at most ``MOST_PAIRS``."""
+    first = differences.head(1).to_dicts()
+    what = f"{first[0]['task']}, {first[0]['metric']} ({first[0]['label']}): " if first else ""
+    shown = differences.sort("p", pl.col("difference").abs(), descending=[False, True])
+    left = max(0, len(shown) - MOST_PAIRS)
+    table = _table(
+        f"{what}first less second" + (f"; {left} more pairs: --to FILE" if left else ""),
+        ("first", "second"),
+        ("difference", "95% interval", "corrected p"),
+    )
+    for row in shown.head(MOST_PAIRS).iter_rows(named=True):
+        table.add_row(
+            row["cell"],
+            row["other"],
+            f"{row['difference']:+.3f}",
+            f"{row['ci_low']:+.3f} to {row['ci_high']:+.3f}",
+            "" if row["p_holm"] is None else f"{row['p_holm']:.3g}",
         )
     return table
 

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import os
 from itertools import combinations
 from pathlib import Path
@@ -7,7 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 from scipy.stats import false_discovery_control, norm
+from typer.testing import CliRunner
 
+from radsweep.cli import app
 from radsweep.corpus.manifest import Corpus
 from radsweep.errors import SpecError
 from radsweep.evaluate.clinical import clinical_scores
@@ -175,3 +178,21 @@ def test_a_probe_is_added_by_naming_one_of_its_settings_and_moves_no_other_score
     assert run_grid_locally(scored, wider, CELLS, progress=lambda done, total: None) == []
     assert scores.read(scored, [added[0].score]).filter("headline")["value"].item() > 0.8
     assert os.path.isdir(scored.full("features"))
+
+
+def test_differences_are_asked_for_on_the_command_line(scored: Store, tmp_path: Path) -> None:
+    file = tmp_path / "toy_sweep.py"
+    file.write_text("from tests.evaluate.toy import sweep\n\nSWEEP = sweep()\n")
+    found = paired_differences(scored, toy.sweep(), CELLS, "findings")
+
+    def ask(*more: str) -> str:
+        arguments = ["compare", str(file), "--store", scored.url, *more]
+        ran = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        assert ran.exit_code == 0, ran.output
+        return ran.stdout
+
+    assert json.loads(ask("--json")) == found.to_dicts()
+    assert json.loads(ask("--json", "--only", "nothing*")) == []
+    ask("--to", str(tmp_path / "pairs.csv"))
+    assert pl.read_csv(tmp_path / "pairs.csv")["cell"].to_list() == found["cell"].to_list()
+    assert f"{found['difference'][0]:+.3f}" in ask()
