@@ -23,7 +23,7 @@ from radsweep.pretrain.worker import Workers
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store
 from radsweep.sweep.cluster import connected
-from radsweep.sweep.dash import load_tables
+from radsweep.sweep.dash import keep_page, load_tables, page_file
 from radsweep.sweep.demo_sweep import SWEEP_FILE, demo_sweep
 from radsweep.sweep.run import RunOptions, run
 from radsweep.sweep.show import (
@@ -91,11 +91,15 @@ def run_demo(directory: Path, seed: int, console: Console, *, miniature: bool) -
             f"[red]failed[/red] {name}: {escape(reason)}", highlight=False, soft_wrap=True
         )
     console.rule("4 of 4  the answers")
-    tables = load_tables(sweep, store)
+    tables = keep_page(sweep, store) or load_tables(sweep, store)
     console.print(scores_table(tables.scores))
     console.print(answers_panel(tables.answers))
     page = (directory / "dashboard.html").resolve()
-    export_html(tables, page)
+    if store.exists(page_file(sweep.name)):
+        page.write_bytes(store.read_bytes(page_file(sweep.name)))
+    else:
+        # Nothing could be scored: the page says why.
+        export_html(tables, page)
     console.print(f"dashboard: {page.as_uri()}", soft_wrap=True)
     console.print(
         f"live app:  radsweep dash {sweep_file} --store {directory / 'store'}", soft_wrap=True
