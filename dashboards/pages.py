@@ -207,7 +207,10 @@ def _charts(tables: Tables, names: Sequence[str]) -> dict[str, list[Block]]:
 
 def _no_films(tables: Tables) -> Note:
     if tables.sweep["spec"].get("may_show_images"):
-        return Note("No film has been segmented or reported on yet.")
+        return Note(
+            f"No film of {tables.sweep['corpus']} has been segmented or reported on yet; those of "
+            "another corpus are never shown."
+        )
     return Note(
         f"The films of {tables.sweep['corpus']} are not shown, as is right for patients. Where "
         "nobody is behind them, Sweep(may_show_images=True) shows examples here."

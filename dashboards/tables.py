@@ -9,7 +9,7 @@ from typing import Any, final
 
 import polars as pl
 
-from radsweep.dashboards.blocks import Films
+from radsweep.dashboards.blocks import Films, Note
 from radsweep.errors import SpecError
 from radsweep.laws.analysis import Analysis, analyse
 from radsweep.laws.answers import Answer, answers_from
@@ -45,7 +45,7 @@ class Tables:
     """One row per logged training step."""
     sweep: dict[str, Any]
     """name, corpus, spec, code_version, card, and plan where one was kept."""
-    films: Callable[[], tuple[Films, ...]] = tuple
+    films: Callable[[], tuple[Films | Note, ...]] = tuple
     """Reads example films: called only where they are shown. Without, there are none."""
 
     def __post_init__(self) -> None:

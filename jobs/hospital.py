@@ -1,8 +1,9 @@
-"""A hospital's own sweep, to copy and to fill in: weights, corpus, scales, budget, tasks.
+r"""A hospital's own sweep, to copy and to fill in: weights, corpus, scales, budget, tasks.
 
 Published weights are continued on one's own films at four scales::
 
-    radsweep ingest DICOM --reports reports.csv --labels labels.csv --size 518 --corpus ours@1
+    radsweep ingest DICOM --reports reports.csv --labels labels.csv --masks masks.csv \
+        --size 518 --corpus ours@1
     cp jobs/hospital.py jobs/ours.py
     radsweep plan jobs/ours.py            # before a cent is spent
 
@@ -21,14 +22,15 @@ SWEEP = Sweep(
     name="ours",
     corpus="ours@1",
     recipes=(
+        # CLIP needs reports; UniCL needs structured labels, reports or both.
         mi2_clip(f"{WEIGHTS}/MedImageInsight"),
-        # Leave it out where there are no structured labels (``--labels``).
         mi2_unicl(f"{WEIGHTS}/MedImageInsight"),
         rad_dino(f"{WEIGHTS}/rad-dino", batch_size=BATCH_SIZE),
     ),
     images=(30_000, 100_000, 300_000, 1_000_000),
     # About three million films seen by MedImageInsight, two million by RAD-DINO.
     budget=Budget(flops=6e18, batch_size=BATCH_SIZE),
-    # Without masks, leave out ``lines_tubes_seg``; without reports, ``reports``.
+    # Leave out what there is nothing for: without labels ``findings`` and ``lines_tubes``, without
+    # masks ``lines_tubes_seg``, without reports ``reports``.
     protocol=Protocol(tasks=("findings", "lines_tubes", "lines_tubes_seg", "reports")),
 )

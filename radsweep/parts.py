@@ -71,26 +71,41 @@ def version(kind: str, name: str) -> int:
 
 def setting_names(kind: str, name: str) -> list[str]:
     """Field names of the part's ``Settings`` dataclass, inherited ones first; none without it."""
-    return _fields(_source(kind, name), "Settings")
+    package = _module_name(kind, name).rpartition(".")[0]
+    return _fields(_source(kind, name), "Settings", package)
 
 
-def _fields(module: ast.Module, name: str) -> list[str]:
-    """Of a dataclass that the module defines or imports by name."""
+def _fields(module: ast.Module, name: str, package: str) -> list[str]:
+    """Of a dataclass that the module, of that package, defines or else imports by name.
+
+    Raises SpecError where a base class cannot be read: its settings would be refused one by one.
+    """
     for node in module.body:
         if isinstance(node, ast.ClassDef) and node.name == name:
-            bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
-            inherited = [field for base in bases for field in _fields(module, base)]
+            inherited: list[str] = []
+            for base in node.bases:
+                if not isinstance(base, ast.Name) or base.id == name:
+                    raise SpecError(
+                        f"class {name} of {package} has the base {ast.unparse(base)}: import it by "
+                        "a name of its own, so that a plan can read its fields"
+                    )
+                inherited += _fields(module, base.id, package)
             own = [
                 item.target.id
                 for item in node.body
                 if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
             ]
             return list(dict.fromkeys([*inherited, *own]))
-        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+    for node in module.body:
+        if isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 if (alias.asname or alias.name) == name:
-                    imported = _parsed(node.module)
-                    return [] if imported is None else _fields(imported, alias.name)
+                    path = importlib.util.resolve_name(
+                        "." * node.level + (node.module or ""), package
+                    )
+                    imported = _parsed(path)
+                    if imported is not None:
+                        return _fields(imported, alias.name, path.rpartition(".")[0])
     return []
 
 

@@ -188,7 +188,10 @@ class Cell:
 
     @property
     def baseline(self) -> "Cell":
-        """The cell that is this one's starting weights."""
+        """The cell of the weights that this recipe starts from.
+
+        Where it starts from none, of one draw that stands for all.
+        """
         return replace(self, subset=replace(self.subset, images=0), seed=0)
 
     @property
@@ -205,7 +208,10 @@ class Cell:
                 "pixel_mean",
                 "pixel_std",
             )
-            return {name: recipe[name] for name in ("paradigm", *loaded)}
+            identity = {name: recipe[name] for name in ("paradigm", *loaded)}
+            # Drawn from this identity: see ``pretrain.cell.build``.
+            drawn = {"drawn": 2} if self.recipe.start_from == RANDOM_START else {}
+            return identity | drawn
         return {
             "recipe": recipe,
             "paradigm_version": parts.version("paradigms", self.recipe.paradigm),
@@ -321,7 +327,8 @@ class Sweep:
     seeds: tuple[int, ...] = (0,)
     subset_seed: int = 0
     may_show_images: bool = False
-    """Whether a dashboard may show x-rays of the corpus: never for patient data."""
+    """Whether a dashboard may show x-rays and reports of ``corpus``: never for patient data. Of
+    another corpus that the protocol scores on, none are shown."""
     hypotheses: tuple[Hypothesis, ...] = field(default=(), metadata=keys.ABSENT_IF_DEFAULT)
     """Claims that the scores are to answer with yes, no or undecided."""
 
@@ -343,6 +350,14 @@ class Sweep:
         Subset(corpus=self.corpus, images=self.images[-1], seed=self.subset_seed)
         for claim in self.hypotheses:
             self._require_answerable(claim)
+        arms = [(recipe.paradigm, recipe.start_from) for recipe in self.recipes]
+        for arm in arms:
+            _require(
+                self.protocol is None or arms.count(arm) == 1,
+                f"{arms.count(arm)} recipes are {arm[0]} from {arm[1]}: their scores would be one "
+                "curve; give each a sweep of its own (sweeps share the cells that they have in "
+                "common)",
+            )
 
     def _require_answerable(self, claim: "Hypothesis") -> None:
         paradigms = sorted({recipe.paradigm for recipe in self.recipes})

@@ -106,9 +106,14 @@ def test_the_baseline_does_not_depend_on_budget_seed_or_corpus() -> None:
 
 def test_recipes_that_start_from_the_same_weights_share_a_baseline() -> None:
     slow, fast = recipe(learning_rate=1e-3), recipe(learning_rate=2e-3)
-    cells = sweep(recipes=(slow, fast)).cells()
+    cells = sweep(recipes=(slow, fast), protocol=None).cells()
     assert [cell.is_baseline for cell in cells].count(True) == 1
     assert cells[1].baseline.key == cells[2].baseline.key == cells[0].key
+
+
+def test_two_recipes_that_would_be_one_curve_are_refused_where_they_are_scored() -> None:
+    with pytest.raises(SpecError, match=r"2 recipes are clip from .*give each a sweep of its own"):
+        sweep(recipes=(recipe(), recipe(learning_rate=2e-3)))
 
 
 def test_cells_come_smallest_scale_first() -> None:

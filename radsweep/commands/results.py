@@ -56,7 +56,7 @@ def compare(
     to: Annotated[Path | None, typer.Option(help="Write all pairs to a .csv file")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Is one encoder better than another? Paired differences, corrected over all pairs."""
+    """Is one encoder better than another? Paired differences, corrected over a probe's pairs."""
     from radsweep.evaluate.compare import paired_differences
     from radsweep.sweep.load import load_sweep
     from radsweep.sweep.show import differences_table

@@ -15,7 +15,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from radsweep.corpus.example import Viewer, Views
 from radsweep.corpus.stream import stream
 from radsweep.corpus.subset import SubsetIndex
-from radsweep.errors import CellError, PreemptedError
+from radsweep.errors import CellError, PreemptedError, SpecError
 from radsweep.keys import seed_of
 from radsweep.pretrain.cell import fit
 from radsweep.pretrain.loop import Ranks
@@ -117,6 +117,9 @@ def _answer(
         return {"state": "preempted", "reason": str(fault)}
     except CellError as fault:
         return {"state": fault.state, "reason": str(fault)}
+    except SpecError as fault:
+        # As wrong the next time: an answer too.
+        return {"state": "failed", "reason": str(fault)}
     return {"state": "done", "record": asdict(record)}
 
 

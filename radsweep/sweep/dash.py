@@ -1,8 +1,11 @@
 """What a dashboard shows, read from the store each time it asks; and the page that a run leaves."""
 
+from radsweep.dashboards.blocks import Films, Note
 from radsweep.dashboards.page import render
 from radsweep.dashboards.pages import book
 from radsweep.dashboards.tables import Tables
+from radsweep.errors import RadsweepError
+from radsweep.keys import canonical, key_of
 from radsweep.specs import Sweep
 from radsweep.store import Store
 from radsweep.store.layout import sweep_file
@@ -17,8 +20,16 @@ def load_tables(sweep: Sweep, store: Store) -> Tables:
         cells=read_cells(sweep, store),
         steps=read_steps(sweep, store),
         sweep=read_sweep(sweep, store),
-        films=lambda: films_of(sweep, store),
+        films=lambda: _films(sweep, store),
     )
+
+
+def _films(sweep: Sweep, store: Store) -> tuple[Films | Note, ...]:
+    """Example films, or why there are none: a page of numbers stands without them."""
+    try:
+        return films_of(sweep, store)
+    except RadsweepError as fault:
+        return (Note(f"The films cannot be shown: {fault}"),)
 
 
 def page_file(sweep: str) -> str:
@@ -26,16 +37,28 @@ def page_file(sweep: str) -> str:
     return sweep_file(sweep, "html")
 
 
-def keep_page(sweep: Sweep, store: Store) -> Tables | None:
-    """Write the page, unless it shows these very scores already; gives what is new on it.
+def page_address(sweep: str, store: Store) -> str:
+    """Where a person finds the page: a path, or a URL."""
+    is_far = "://" in store.url
+    return f"{store.url}/{page_file(sweep)}" if is_far else store.full(page_file(sweep))
 
-    What the fits were made of says which scores there are (``run.keep_fits``); before there are
-    any, there is no page.
+
+def keep_page(sweep: Sweep, store: Store) -> Tables | None:
+    """Write the page, unless it shows just this already; gives what is new on it.
+
+    It shows the scores (what the fits were made of says which: ``run.keep_fits``; before there are
+    any, there is no page), the sweep's own words (whether films may be shown among them) and how
+    its cells stand.
     """
     fits, made_of = sweep_file(sweep.name, "fits.json"), sweep_file(sweep.name, "html.json")
     if not store.exists(fits):
         return None
-    now = store.read_json(fits)
+    states = read_cells(sweep, store).select("cell", "state", "reason").rows()
+    now = {
+        **store.read_json(fits),
+        "sweep": key_of(canonical(sweep)),
+        "cells": key_of([list(row) for row in states]),
+    }
     if store.exists(made_of) and store.read_json(made_of) == now:
         return None
     tables = load_tables(sweep, store)

@@ -73,10 +73,10 @@ def run_demo(directory: Path, seed: int, console: Console, *, miniature: bool) -
     the reasons are printed first.
     """
     sweep, size = demo_sweep(seed, miniature), MINIATURE if miniature else FULL
-    store = Store(str(directory / "store"))
-    store.check_writable()
     films, sweep_file = directory / HOSPITAL, directory / "sweep.py"
     _refuse_another(films, size, seed)
+    store = Store(str(directory / "store"))
+    store.check_writable()
     sweep_file.write_text(SWEEP_FILE.format(seed=seed, miniature=miniature))
     console.rule("1 of 4  a synthetic hospital")
     _draw(films, size, sweep, seed, console)
@@ -126,7 +126,7 @@ def _refuse_another(films: Path, size: Size, seed: int) -> None:
 
 
 def _draw(films: Path, size: Size, sweep: Sweep, seed: int, console: Console) -> None:
-    if films.exists():
+    if (films / "phantom.json").exists():
         console.print(f"[dim]{films} was drawn before[/dim]")
         return
     # Under another name until it is whole: a drawing that was interrupted begins again.
@@ -144,6 +144,7 @@ def _draw(films: Path, size: Size, sweep: Sweep, seed: int, console: Console) ->
             broken=5,
             progress=lambda done, total: bars.update(task, completed=done, total=total),
         )
+    shutil.rmtree(films, ignore_errors=True)
     unfinished.rename(films)
     console.print(
         f"{card.images:,} x-rays of {card.patients:,} patients, as DICOM files, in {films}"

@@ -41,7 +41,7 @@ COLOURS = tuple(colour for colour, _ in (*PARADIGMS.values(), *OTHERS))
 
 OPACITY = 0.65
 Pixels = NDArray[np.uint8]
-Score = Callable[[pl.DataFrame], pl.DataFrame]
+Rating = Callable[[pl.DataFrame], pl.DataFrame]
 """Predictions -> ``image_id`` and ``score`` of the films where the truth holds something."""
 
 
@@ -59,12 +59,19 @@ class _Shown:
     @property
     def title(self) -> str:
         name = paradigm_title(self.cell.recipe.paradigm)
-        return f"{name} at {images_in_words(self.cell.subset.images)} images"
+        seed = f", seed {self.cell.seed}" if self.cell.seed else ""
+        return f"{name} at {images_in_words(self.cell.subset.images)} images{seed}"
 
 
 def films_of(sweep: Sweep, store: Store) -> tuple[Films, ...]:
-    """What can be shown of what is scored so far; nothing where films may not be shown."""
+    """What can be shown of what is scored so far; nothing where films may not be shown.
+
+    Raises StoreError or StreamError where the films themselves cannot be read.
+    """
     if not sweep.may_show_images or sweep.protocol is None:
+        return ()
+    if scored_corpus(sweep, sweep.protocol) != sweep.corpus:
+        # That the sweep's own corpus may be shown says nothing of another.
         return ()
     rows = [
         row
@@ -75,17 +82,17 @@ def films_of(sweep: Sweep, store: Store) -> tuple[Films, ...]:
         return ()
     corpus = Corpus.open(store, scored_corpus(sweep, sweep.protocol))
     blocks = []
-    for task, score, show in (
+    for task, rate, show in (
         ("lines_tubes_seg", _dice, _drawn),
         ("reports", _statements, _written),
     ):
-        shown = _best(store, [row for row in rows if row.unit.task == task], score)
+        shown = _best(store, [row for row in rows if row.unit.task == task], rate)
         if shown is not None:
             blocks.append(show(corpus, shown))
     return tuple(blocks)
 
 
-def _best(store: Store, rows: Sequence[Wanted], score: Score) -> _Shown | None:
+def _best(store: Store, rows: Sequence[Wanted], rate: Rating) -> _Shown | None:
     """Of the largest scale that is scored, the cell with the highest mean over its films."""
     own = [row for row in rows if row.unit.probe == _own_probe(row.unit.task)]
     trained = [row for row in own if not row.cell.is_baseline]
@@ -96,7 +103,7 @@ def _best(store: Store, rows: Sequence[Wanted], score: Score) -> _Shown | None:
     for row in trained:
         if row.cell.subset.images == largest:
             table = store.read_table(predictions_file(row.trial))
-            scored = score(table).sort("score", "image_id", descending=[True, False])
+            scored = rate(table).sort("score", "image_id", descending=[True, False])
             found.append((scored["score"].mean() or 0.0, row.cell, table, scored))
     _, cell, table, scored = max(found, key=lambda one: one[0])
     if not len(scored):
@@ -123,9 +130,9 @@ def _statements(table: pl.DataFrame) -> pl.DataFrame:
     """F1 of the findings that are stated, where the true report states any."""
     rows = []
     for image, true, written in table.select("image_id", "target", "prediction").iter_rows():
-        wanted_, said = _asserted(true), _asserted(written)
-        if wanted_:
-            rows.append((image, 2 * len(wanted_ & said) / (len(wanted_) + len(said))))
+        there, said = _asserted(true), _asserted(written)
+        if there:
+            rows.append((image, 2 * len(there & said) / (len(there) + len(said))))
     schema = {"image_id": pl.String, "score": pl.Float64}
     return pl.DataFrame(rows, schema=schema, orient="row")
 
@@ -157,8 +164,8 @@ def _drawn(corpus: Corpus, shown: _Shown) -> Films:
     )
     return Films(
         "Lines and tubes as drawn",
-        f"From left to right: {kept}{shown.title}. Films by rank of their Dice, among those with a "
-        "line or tube.",
+        f"From left to right: {kept}{shown.title} (of the largest scale, what "
+        "drew best). Films by rank of their Dice, among those with a line or tube.",
         tuple((_spoken([name]), COLOURS[i % len(COLOURS)]) for i, name in enumerate(labels)),
         tuple(films),
     )
@@ -175,20 +182,21 @@ def _written(corpus: Corpus, shown: _Shown) -> Films:
     films = []
     for film, (word, image, score) in zip(pixels, shown.picks, strict=True):
         true, written = texts[image]
-        wanted_, said = _asserted(true), _asserted(written)
+        there, said = _asserted(true), _asserted(written)
         lines = (
             ("The radiologist", " ".join(true.split())),
             (shown.title, " ".join(written.split()) or "nothing"),
-            ("Found", _spoken(sorted(wanted_ & said))),
-            ("Missed", _spoken(sorted(wanted_ - said))),
-            ("Invented", _spoken(sorted(said - wanted_))),
+            ("Found", _spoken(sorted(there & said))),
+            ("Missed", _spoken(sorted(there - said))),
+            ("Invented", _spoken(sorted(said - there))),
             ("Finding F1", f"{score:.2f}"),
         )
         films.append(Film(word, _png(_painted(film, None)), lines))
     return Films(
         "Reports as written",
-        f"What {shown.title} writes of films that it never saw, beside what the radiologist wrote. "
-        "Films by rank of their own finding F1, among those whose report states a finding.",
+        f"What {shown.title} (of the largest scale, what wrote best) writes of films that it "
+        "never saw, beside what the radiologist wrote. Films by rank of their own finding F1, "
+        "among those whose report states a finding.",
         (),
         tuple(films),
     )

@@ -274,20 +274,25 @@ def differences_table(differences: pl.DataFrame) -> Table:
     """Paired differences between encoders, the surest first; at most ``MOST_PAIRS``."""
     first = differences.head(1).to_dicts()
     what = f"{first[0]['task']}, {first[0]['metric']} ({first[0]['label']}): " if first else ""
-    shown = differences.sort("p", pl.col("difference").abs(), descending=[False, True])
+    shown = differences.sort(
+        "p", pl.col("difference").abs(), descending=[False, True], nulls_last=True
+    )
+    several = differences["probe"].n_unique() > 1
     left = max(0, len(shown) - MOST_PAIRS)
     table = _table(
         f"{what}first less second" + (f"; {left} more pairs: --to FILE" if left else ""),
-        ("first", "second"),
+        (*(("probe",) if several else ()), "first", "second"),
         ("difference", "95% interval", "corrected p"),
     )
     for row in shown.head(MOST_PAIRS).iter_rows(named=True):
+        is_known = row["difference"] is not None and row["ci_low"] is not None
         table.add_row(
+            *((row["probe"],) if several else ()),
             row["cell"],
             row["other"],
-            f"{row['difference']:+.3f}",
-            f"{row['ci_low']:+.3f} to {row['ci_high']:+.3f}",
-            "" if row["p_holm"] is None else f"{row['p_holm']:.3g}",
+            f"{row['difference']:+.3f}" if is_known else "-",
+            f"{row['ci_low']:+.3f} to {row['ci_high']:+.3f}" if is_known else "-",
+            "-" if row["p_holm"] is None else f"{row['p_holm']:.3g}",
         )
     return table
 

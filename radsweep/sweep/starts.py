@@ -8,7 +8,7 @@ from importlib import resources
 import fsspec
 
 from radsweep.errors import SpecError
-from radsweep.specs import CELL_START, PACKAGE_START, RANDOM_START, Recipe, Sweep
+from radsweep.specs import CELL_START, PACKAGE_START, RANDOM_START, Sweep
 from radsweep.store import Store
 from radsweep.store.record import CellStore
 
@@ -40,18 +40,18 @@ def missing_start(start_from: str, store: Store) -> str | None:
 
 
 def require_one_start(sweep: Sweep, store: Store) -> None:
-    """Refuse cells of one recipe that started from different weights under one name.
+    """Refuse cells of one baseline that started from different weights under one name.
 
     Raises SpecError: a curve through them would compare two things.
     """
-    first: dict[tuple[Recipe, int], tuple[str, str]] = {}
+    first: dict[str, tuple[str, str]] = {}
     for cell in sweep.cells():
         corner = CellStore(store, cell.name)
         start_from = cell.recipe.start_from
         if start_from == RANDOM_START or not corner.is_done:
             continue
         digest = corner.record().start_digest
-        name, expected = first.setdefault((cell.recipe, cell.seed), (cell.name, digest))
+        name, expected = first.setdefault(cell.baseline.key, (cell.name, digest))
         if digest != expected:
             raise SpecError(
                 f"cells {name} and {cell.name} started from different weights, and both call them "

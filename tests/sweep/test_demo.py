@@ -20,7 +20,7 @@ def test_a_folder_of_another_demo_is_refused_before_anything_is_written(tmp_path
         (films / "phantom.json").write_text(json.dumps({"patients": patients, "seed": seed}))
         with pytest.raises(SpecError, match=f"a demo of {patients:,} patients at seed {seed}"):
             run_demo(tmp_path, 0, QUIET, miniature=False)
-    assert not (tmp_path / "sweep.py").exists()
+    assert [path.name for path in tmp_path.iterdir()] == [HOSPITAL]
 
 
 def test_a_drawing_that_was_interrupted_begins_again(tmp_path: Path) -> None:

@@ -78,6 +78,20 @@ def test_weights_replaced_under_their_name_are_refused_with_both_cells(tmp_path:
         require_one_start(wanted, store)
 
 
+def test_recipes_and_seeds_that_share_a_baseline_must_have_started_from_it(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    faster = dataclasses.replace(RECIPE, learning_rate=2 * RECIPE.learning_rate)
+    wanted = dataclasses.replace(sweep(RECIPE), recipes=(RECIPE, faster), seeds=(3,), protocol=None)
+    baseline, one, other, *_ = wanted.cells()
+    assert other.recipe == faster and other.seed == 3
+    finish(baseline, store, "old")
+    finish(one, store, "old")
+    require_one_start(wanted, store)
+    finish(other, store, "new")
+    with pytest.raises(SpecError, match=f"cells {baseline.name} and {other.name} started from"):
+        require_one_start(wanted, store)
+
+
 def test_random_starts_may_differ(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     wanted = sweep(dataclasses.replace(RECIPE, start_from="random"))
