@@ -9,7 +9,7 @@ import polars as pl
 
 from radsweep.dashboards.style import band, image_axis, looks, panel_layout, place
 from radsweep.dashboards.tables import Tables
-from radsweep.laws.words import metric_title, task_title
+from radsweep.laws.words import label_title, metric_title, task_title
 
 TITLE = "Each label by itself"
 PAGE = "labels"
@@ -71,7 +71,8 @@ def points(tables: Tables) -> pl.DataFrame:
 def figure(points: pl.DataFrame) -> go.Figure:
     """A small panel per label, with one range of scores per task; dots are the open weights."""
     groups = points.partition_by("task", "metric", "label", maintain_order=True)
-    titles = [part["label"][0].replace("_", " ").capitalize() for part in groups]
+    labels = [label_title(part["label"][0]) for part in groups]
+    titles = [label[0].upper() + label[1:] for label in labels]
     layout = panel_layout(
         titles, columns=3, height=165, subtitles=[_subtitle(part) for part in groups]
     )

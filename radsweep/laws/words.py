@@ -24,6 +24,8 @@ METRICS = {
     "bleu_4": "BLEU-4",
 }
 
+ABBREVIATIONS = frozenset({"cvc", "ecg", "ett", "ngt"})
+
 
 def task_title(task: str) -> str:
     """The task as a heading."""
@@ -34,6 +36,11 @@ def paradigm_title(arm: str) -> str:
     """A paradigm, or a paradigm with its open weights, to read."""
     paradigm, *rest = arm.split(" ", 1)
     return " ".join([PARADIGMS.get(paradigm, paradigm), *rest])
+
+
+def label_title(label: str) -> str:
+    """A finding or a tube as radiologists write it: ``ecg_leads`` is ECG leads."""
+    return " ".join(word.upper() if word in ABBREVIATIONS else word for word in label.split("_"))
 
 
 def metric_title(metric: str) -> str:

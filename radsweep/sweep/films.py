@@ -22,7 +22,7 @@ from radsweep.corpus.reader import Reader
 from radsweep.dashboards.blocks import Film, Films
 from radsweep.dashboards.style import OTHERS, PARADIGMS
 from radsweep.evaluate.wanted import Wanted, scored_corpus, wanted
-from radsweep.laws.words import images_in_words, paradigm_title
+from radsweep.laws.words import images_in_words, label_title, paradigm_title
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store
 from radsweep.store.layout import predictions_file
@@ -259,8 +259,4 @@ def _png(pixels: Pixels) -> str:
 
 
 def _spoken(names: Sequence[str]) -> str:
-    """Abbreviations as radiologists write them."""
-    return (
-        ", ".join(name.upper() if len(name) <= 3 else name.replace("_", " ") for name in names)
-        or "nothing"
-    )
+    return ", ".join(label_title(name) for name in names) or "nothing"
