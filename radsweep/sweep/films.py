@@ -121,8 +121,8 @@ def _own_probe(task: str) -> str:
 
 
 def _dice(table: pl.DataFrame) -> pl.DataFrame:
-    """Mean Dice over the structures that are there."""
-    there = table.filter(pl.col("target") > 0)
+    """Mean Dice over the structures that are there or were drawn: 0 for an invented one."""
+    there = table.filter((pl.col("target") > 0).any().over("image_id"))
     return there.group_by("image_id").agg(pl.col("dice").mean().alias("score"))
 
 
