@@ -19,6 +19,9 @@ from radsweep.errors import SpecError
 if TYPE_CHECKING:
     import polars as pl
 
+    from radsweep.specs import Sweep
+    from radsweep.store import Store
+
 
 def scores(
     sweep: SweepArgument,
@@ -26,14 +29,26 @@ def scores(
     to: Annotated[
         Path | None, typer.Option(help="Write all rows to a .csv or .parquet file")
     ] = None,
+    report_metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Score the stored reports by it too: radgraph_f1, chexbert_f1 (their packages: "
+            'pip install -e ".[reports]"), or a module of your own'
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """The score table: headline rows as text, all rows as CSV, Parquet or JSON."""
+    import polars as pl
+
     from radsweep.sweep.load import load_sweep
     from radsweep.sweep.results import read_scores
-    from radsweep.sweep.show import scores_table
+    from radsweep.sweep.show import report_metrics_table, scores_table
 
-    table = read_scores(load_sweep(sweep), open_store(store))
+    loaded, root = load_sweep(sweep), open_store(store)
+    table = read_scores(loaded, root)
+    judged = [_report_scores(root, loaded, metric) for metric in report_metric or []]
+    table = pl.concat([table, *judged]) if judged else table
     if to is not None and to.suffix == ".parquet":
         table.write_parquet(to)
     elif to is not None and to.suffix == ".csv":
@@ -44,6 +59,15 @@ def scores(
         say_json(table.drop("draws").to_dicts())
     else:
         console.print(scores_table(table))
+        for rows in judged:
+            console.print(report_metrics_table(rows))
+
+
+def _report_scores(store: "Store", sweep: "Sweep", metric: str) -> "pl.DataFrame":
+    # Tasks and probes: only where a metric is asked for.
+    from radsweep.evaluate.clinical import clinical_scores
+
+    return clinical_scores(store, sweep, sweep.cells(), metric)
 
 
 def compare(

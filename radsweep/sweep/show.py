@@ -270,6 +270,20 @@ def laws_table(fits: pl.DataFrame, x: str, y: str, by: list[str]) -> Table:
     return table
 
 
+def report_metrics_table(rows: pl.DataFrame) -> Table:
+    """One further metric of the stored reports: a row per encoder."""
+    names = ", ".join(rows["metric"].unique().sort())
+    table = _table(f"stored reports, {names or 'none'}", ("cell",), ("value", "95% interval"))
+    for row in rows.sort("images", "paradigm", "seed").iter_rows(named=True):
+        known = None not in (row["value"], row["ci_low"], row["ci_high"])
+        table.add_row(
+            row["cell"],
+            f"{row['value']:.3f}" if known else "-",
+            f"{row['ci_low']:.3f} to {row['ci_high']:.3f}" if known else "-",
+        )
+    return table
+
+
 def differences_table(differences: pl.DataFrame) -> Table:
     """Paired differences between encoders, the surest first; at most ``MOST_PAIRS``."""
     first = differences.head(1).to_dicts()

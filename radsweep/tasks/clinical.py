@@ -101,8 +101,9 @@ def find_metric(name: str) -> ReportMetric:
     if lacking:
         raise SpecError(
             f"report metric {name} needs the package {', '.join(lacking)}, which is not installed "
-            f"here: `pip install {' '.join(lacking)}`, best in an environment of its own, since it "
-            "brings its own versions and fetches its weights; all else is scored without it"
+            f"here: `pip install {' '.join(lacking)}` (the extra `reports`), best in an "
+            "environment of its own, since it brings its own versions and fetches its weights; all "
+            "else is scored without it"
         )
     return kind()
 

@@ -196,3 +196,19 @@ def test_differences_are_asked_for_on_the_command_line(scored: Store, tmp_path: 
     ask("--to", str(tmp_path / "pairs.csv"))
     assert pl.read_csv(tmp_path / "pairs.csv")["cell"].to_list() == found["cell"].to_list()
     assert f"{found['difference'][0]:+.3f}" in ask()
+
+
+def test_a_report_metric_is_asked_for_on_the_command_line(scored: Store, tmp_path: Path) -> None:
+    file = tmp_path / "toy_sweep.py"
+    file.write_text("from tests.evaluate.toy import sweep\n\nSWEEP = sweep()\n")
+    arguments = ["scores", str(file), "--store", scored.url]
+    asked = [*arguments, "--report-metric", "tests.tasks.toy_metric"]
+    ran = CliRunner().invoke(app, [*asked, "--json"], catch_exceptions=False)
+    wanted_rows = clinical_scores(scored, toy.sweep(), CELLS, "tests.tasks.toy_metric")
+    metric = wanted_rows["metric"][0]
+    found = [row["value"] for row in json.loads(ran.stdout) if row["metric"] == metric]
+    assert found == wanted_rows["value"].to_list() != []
+    text = CliRunner().invoke(app, asked, catch_exceptions=False).stdout
+    assert f"stored reports, {metric}" in text and f"{found[0]:.3f}" in text
+    plain = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False)
+    assert metric not in {row["metric"] for row in json.loads(plain.stdout)}
