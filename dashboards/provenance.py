@@ -9,6 +9,7 @@ import polars as pl
 
 from radsweep.dashboards.blocks import Grid, Listing, Note
 from radsweep.dashboards.tables import Tables
+from radsweep.laws.words import label_title
 
 # One batch more or less at the end of a stream is not a different budget.
 EQUAL = 0.001
@@ -84,9 +85,9 @@ def _labels(card: Mapping[str, Any]) -> Grid | None:
     splits = [name for name in SPLITS if name in card.get("splits", {})]
     rows = tuple(
         (
-            label.replace("_", " "),
+            label_title(label),
             *(
-                " / ".join(_text(counts.get(f"{split}_{state}", 0)) for state in STATES)
+                " / ".join(_text(counts.get(f"{split}_{state}")) for state in STATES)
                 for split in splits
             ),
         )

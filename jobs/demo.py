@@ -19,8 +19,8 @@ OPEN_UNICL = dataclasses.replace(
         {
             **dict(UNICL.settings),
             # Whole films, as they are: what a small corpus cannot teach then shows within minutes.
-            # With MedImageInsight's crops, 50 films are learnt by heart in so many guises that they
-            # teach as much as 3,200.
+            # With MedImageInsight's crops a few films are learnt by heart in so many guises that
+            # they teach nearly as much as many.
             "crop_scale_min": 1.0,
             "jitter": 0.0,
             "label_share": 0.7,

@@ -1,6 +1,6 @@
 """The demo's "open weights", pretrained on another hospital as MedImageInsight and RAD-DINO were.
 
-They come along in ``jobs/weights``. To rebuild them (about five minutes on two CPU cores)::
+They come along in ``jobs/weights``. To rebuild them (a few minutes on two CPU cores)::
 
     export RADSWEEP_PATIENT_KEY="radsweep open weights"    # no secret: nobody is behind these films
     radsweep phantom northside --hospital northside --patients 2400 --size 96
@@ -24,8 +24,8 @@ SHIPPED = "package:radsweep.jobs/weights"
 UNICL = Recipe(
     paradigm="unicl",
     encoder="resnet10t",
-    # Batch normalisation is what lets an encoder learn in hundreds of steps: of the tiny ones tried
-    # on 300 steps of labels, ConvNeXts and ViTs hardly began to tell one tube from another.
+    # Batch normalisation is what lets an encoder learn in hundreds of steps: ConvNeXts and ViTs as
+    # small were tried, and hardly began to tell one tube from another.
     encoder_settings=settings({"channels": "12,24,48,128", "stem_width": 4, "in_chans": 1}),
     image_size=IMAGE_SIZE,
     learning_rate=3e-3,

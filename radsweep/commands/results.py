@@ -2,7 +2,7 @@
 
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -15,12 +15,6 @@ from radsweep.commands.shared import (
     say_json,
 )
 from radsweep.errors import SpecError
-
-if TYPE_CHECKING:
-    import polars as pl
-
-    from radsweep.specs import Sweep
-    from radsweep.store import Store
 
 
 def scores(
@@ -47,8 +41,13 @@ def scores(
 
     loaded, root = load_sweep(sweep), open_store(store)
     table = read_scores(loaded, root)
-    judged = [_report_scores(root, loaded, metric) for metric in report_metric or []]
-    table = pl.concat([table, *judged]) if judged else table
+    judged = []
+    if report_metric:
+        # Tasks and probes: only where a metric is asked for.
+        from radsweep.evaluate.clinical import clinical_scores
+
+        judged = [clinical_scores(root, loaded, loaded.cells(), one) for one in report_metric]
+        table = pl.concat([table, *judged])
     if to is not None and to.suffix == ".parquet":
         table.write_parquet(to)
     elif to is not None and to.suffix == ".csv":
@@ -63,13 +62,6 @@ def scores(
             console.print(report_metrics_table(rows))
 
 
-def _report_scores(store: "Store", sweep: "Sweep", metric: str) -> "pl.DataFrame":
-    # Tasks and probes: only where a metric is asked for.
-    from radsweep.evaluate.clinical import clinical_scores
-
-    return clinical_scores(store, sweep, sweep.cells(), metric)
-
-
 def compare(
     sweep: SweepArgument,
     store: StoreOption = "",
@@ -77,7 +69,7 @@ def compare(
     metric: Annotated[str | None, typer.Option(help="None takes the task's headline")] = None,
     label: Annotated[str, typer.Option(help="One of the task's labels, or macro")] = "macro",
     only: Annotated[str, typer.Option(help="Glob over cell names: pairs of which one fits")] = "*",
-    to: Annotated[Path | None, typer.Option(help="Write all pairs to a .csv file")] = None,
+    to: Annotated[Path | None, typer.Option(help="Write these pairs to a .csv file")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Is one encoder better than another? Paired differences, corrected over a probe's pairs."""
@@ -88,19 +80,14 @@ def compare(
     loaded, root = load_sweep(sweep), open_store(store)
     table = paired_differences(root, loaded, loaded.cells(), task, metric=metric, label=label)
     # Corrected over every pair, whichever are shown.
-    shown = table.filter(
-        [fnmatchcase(one, only) or fnmatchcase(other, only) for one, other in _pairs(table)]
-    )
+    pairs = table.select("cell", "other").rows()
+    shown = table.filter([any(fnmatchcase(cell, only) for cell in pair) for pair in pairs])
     if to is not None:
         shown.write_csv(to)
     if as_json:
         say_json(shown.to_dicts())
     elif to is None:
         console.print(differences_table(shown))
-
-
-def _pairs(table: "pl.DataFrame") -> list[tuple[str, str]]:
-    return table.select("cell", "other").rows()
 
 
 def laws(

@@ -95,7 +95,7 @@ def run(
     """What is missing: pretraining, then scores, laws, dashboard; on a laptop or on a cluster."""
     from radsweep.pretrain.worker import Workers
     from radsweep.sweep.cost import counted_cost
-    from radsweep.sweep.dash import keep_page, page_address, page_file
+    from radsweep.sweep.dash import keep_page, page_address
     from radsweep.sweep.limits import Limits
     from radsweep.sweep.load import load_sweep
     from radsweep.sweep.plan import check, read_machine, warnings
@@ -143,10 +143,9 @@ def run(
             f"[red]failed[/red] {name}: {escape(reason)}", highlight=False, soft_wrap=True
         )
     fresh = keep_page(loaded, root)
-    if fresh is not None:
+    if fresh is not None and len(fresh.scores):
         console.print(answers_panel(fresh.answers))
-    if root.exists(page_file(loaded.name)):
-        console.print(f"dashboard: {page_address(loaded.name, root)}", soft_wrap=True)
+    console.print(f"dashboard: {page_address(loaded.name, root)}", soft_wrap=True)
     if not outcome.is_complete:
         raise typer.Exit(1)
 

@@ -46,16 +46,13 @@ def page_address(sweep: str, store: Store) -> str:
 def keep_page(sweep: Sweep, store: Store) -> Tables | None:
     """Write the page, unless it shows just this already; gives what is new on it.
 
-    It shows the scores (what the fits were made of says which: ``run.keep_fits``; before there are
-    any, there is no page), the sweep's own words (whether films may be shown among them) and how
-    its cells stand.
+    It shows the scores (what the fits were made of says which: ``run.keep_fits``), the sweep's own
+    words (whether films may be shown among them) and how its cells stand, and why.
     """
     fits, made_of = sweep_file(sweep.name, "fits.json"), sweep_file(sweep.name, "html.json")
-    if not store.exists(fits):
-        return None
     states = read_cells(sweep, store).select("cell", "state", "reason").rows()
     now = {
-        **store.read_json(fits),
+        "fits": store.read_json(fits) if store.exists(fits) else None,
         "sweep": key_of(canonical(sweep)),
         "cells": key_of([list(row) for row in states]),
     }

@@ -1,4 +1,4 @@
-"""The whole question in one command: a synthetic hospital, its corpus, a sweep, answers and page.
+"""A whole sweep in one command: a synthetic hospital, its corpus, a sweep, answers and page.
 
 The steps are those that a hospital takes with its own films, on the same code: only sizes are
 small.
@@ -16,7 +16,6 @@ from radsweep.corpus.identity import PatientKey
 from radsweep.corpus.ingest import IngestSpec
 from radsweep.corpus.ingest_ray import ingest_with_ray
 from radsweep.corpus.phantom import HOSPITALS, write_hospital
-from radsweep.dashboards.page import export_html
 from radsweep.errors import CellError, SpecError
 from radsweep.keys import seed_of
 from radsweep.pretrain.worker import Workers
@@ -26,12 +25,7 @@ from radsweep.sweep.cluster import connected
 from radsweep.sweep.dash import keep_page, load_tables, page_file
 from radsweep.sweep.demo_sweep import SWEEP_FILE, demo_sweep
 from radsweep.sweep.run import RunOptions, run
-from radsweep.sweep.show import (
-    card_table,
-    progress_bars,
-    scores_table,
-    terminal_observer,
-)
+from radsweep.sweep.show import card_table, progress_bars, scores_table, terminal_observer
 from radsweep.sweep.summary import answers_panel
 
 HOSPITAL = "riverside"
@@ -95,11 +89,7 @@ def run_demo(directory: Path, seed: int, console: Console, *, miniature: bool) -
     console.print(scores_table(tables.scores))
     console.print(answers_panel(tables.answers))
     page = (directory / "dashboard.html").resolve()
-    if store.exists(page_file(sweep.name)):
-        page.write_bytes(store.read_bytes(page_file(sweep.name)))
-    else:
-        # Nothing could be scored: the page says why.
-        export_html(tables, page)
+    page.write_bytes(store.read_bytes(page_file(sweep.name)))
     console.print(f"dashboard: {page.as_uri()}", soft_wrap=True)
     console.print(
         f"live app:  radsweep dash {sweep_file} --store {directory / 'store'}", soft_wrap=True
@@ -131,7 +121,8 @@ def _draw(films: Path, size: Size, sweep: Sweep, seed: int, console: Console) ->
         return
     # Under another name until it is whole: a drawing that was interrupted begins again.
     unfinished = films.with_name(f"{films.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    if unfinished.exists():
+        shutil.rmtree(unfinished)
     with progress_bars(console) as bars:
         task = bars.add_task("drawing patients", total=size.patients, note="")
         card = write_hospital(
@@ -144,7 +135,8 @@ def _draw(films: Path, size: Size, sweep: Sweep, seed: int, console: Console) ->
             broken=5,
             progress=lambda done, total: bars.update(task, completed=done, total=total),
         )
-    shutil.rmtree(films, ignore_errors=True)
+    if films.exists():
+        shutil.rmtree(films)
     unfinished.rename(films)
     console.print(
         f"{card.images:,} x-rays of {card.patients:,} patients, as DICOM files, in {films}"

@@ -6,7 +6,6 @@ score, from best to worst, so that nobody picks the pretty ones. No identifier g
 
 import base64
 import io
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
@@ -27,7 +26,8 @@ from radsweep.specs import Cell, Sweep
 from radsweep.store import Store
 from radsweep.store.layout import predictions_file
 from radsweep.tasks.base import Task
-from radsweep.tasks.statements import stated
+from radsweep.tasks.lines_tubes_seg import unpacked
+from radsweep.tasks.statements import asserted
 
 RANKS = {"best": 0.0, "upper quarter": 0.25, "median": 0.5, "lower quarter": 0.75, "worst": 1.0}
 """Which films are shown: their place among all, ordered by score."""
@@ -104,10 +104,11 @@ def _best(store: Store, rows: Sequence[Wanted], rate: Rating) -> _Shown | None:
         if row.cell.subset.images == largest:
             table = store.read_table(predictions_file(row.trial))
             scored = rate(table).sort("score", "image_id", descending=[True, False])
-            found.append((scored["score"].mean() or 0.0, row.cell, table, scored))
-    _, cell, table, scored = max(found, key=lambda one: one[0])
-    if not len(scored):
+            if len(scored):
+                found.append((scored["score"].to_numpy().mean(), row.cell, table, scored))
+    if not found:
         return None
+    _, cell, table, scored = max(found, key=lambda one: one[0])
     starts = [row for row in own if row.cell.key == cell.baseline.key]
     before = store.read_table(predictions_file(starts[0].trial)) if starts else None
     places = {word: round(share * (len(scored) - 1)) for word, share in RANKS.items()}
@@ -130,16 +131,11 @@ def _statements(table: pl.DataFrame) -> pl.DataFrame:
     """F1 of the findings that are stated, where the true report states any."""
     rows = []
     for image, true, written in table.select("image_id", "target", "prediction").iter_rows():
-        there, said = _asserted(true), _asserted(written)
+        there, said = asserted(true), asserted(written)
         if there:
             rows.append((image, 2 * len(there & said) / (len(there) + len(said))))
     schema = {"image_id": pl.String, "score": pl.Float64}
     return pl.DataFrame(rows, schema=schema, orient="row")
-
-
-def _asserted(report: str) -> set[str]:
-    """Findings that a report states, for certain or as possible."""
-    return {name for name, state in stated(report).items() if state != 0}
 
 
 def _drawn(corpus: Corpus, shown: _Shown) -> Films:
@@ -182,7 +178,7 @@ def _written(corpus: Corpus, shown: _Shown) -> Films:
     films = []
     for film, (word, image, score) in zip(pixels, shown.picks, strict=True):
         true, written = texts[image]
-        there, said = _asserted(true), _asserted(written)
+        there, said = asserted(true), asserted(written)
         lines = (
             ("The radiologist", " ".join(true.split())),
             (shown.title, " ".join(written.split()) or "nothing"),
@@ -219,8 +215,7 @@ def _masks(table: pl.DataFrame, image: str, labels: Sequence[str]) -> Pixels:
     found = {}
     rows = table.filter(pl.col("image_id") == image)
     for label, mask, height, width in rows.select("label", "mask", "height", "width").rows():
-        bits = np.frombuffer(zlib.decompress(mask), dtype=np.uint8)
-        found[label] = np.unpackbits(bits, count=height * width).reshape(height, width)
+        found[label] = unpacked(mask, height, width)
     return np.stack([found[label] for label in labels])
 
 

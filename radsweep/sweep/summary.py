@@ -33,7 +33,7 @@ def answers_panel(found: Sequence[Answer]) -> Panel:
         trends: dict[str, list[str]] = {}
         for one in mine:
             if one.kind == "trend":
-                verdict = VERDICTS.get(str(one.numbers["verdict"]), "undecided")
+                verdict = VERDICTS[str(one.numbers["verdict"])]
                 trends.setdefault(verdict, []).append(paradigm_title(str(one.numbers["paradigm"])))
         words = "; ".join(f"{verdict}: {', '.join(who)}" for verdict, who in trends.items())
         said += [f"- With more data, {escape(words)}."] if words else []

@@ -178,10 +178,15 @@ class LinesTubesSeg(Task):
         masks = np.zeros_like(np.asarray(data.test.targets))
         image = {name: i for i, name in enumerate(data.test.image_ids)}
         for row in table.select("image_id", "label", "mask").iter_rows(named=True):
-            bits = np.frombuffer(zlib.decompress(row["mask"]), dtype=np.uint8)
             place = image[row["image_id"]], data.labels.index(row["label"])
-            masks[place] = np.unpackbits(bits, count=masks[place].size).reshape(masks[place].shape)
+            masks[place] = unpacked(row["mask"], *masks[place].shape)
         return masks
+
+
+def unpacked(mask: bytes, height: int, width: int) -> NDArray[np.uint8]:
+    """[height, width] of 0 and 1, from the column ``mask`` of ``LinesTubesSeg.table``."""
+    bits = np.frombuffer(zlib.decompress(mask), dtype=np.uint8)
+    return np.unpackbits(bits, count=height * width).reshape(height, width)
 
 
 def _by_image(

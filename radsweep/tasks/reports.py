@@ -32,7 +32,7 @@ from radsweep.tasks.base import (
     require_images,
 )
 from radsweep.tasks.resample import divided, macro, weighted_means, weighted_sums
-from radsweep.tasks.statements import FINDINGS, stated
+from radsweep.tasks.statements import FINDINGS, asserted
 from radsweep.tasks.text_overlap import MAX_ORDER, bleu, bleu_statistics, rouge_l, words
 
 VERSION = 1
@@ -155,8 +155,8 @@ class Reports(Task):
 
 def _stated(texts: Predictions) -> NDArray[np.bool_]:
     """[n, findings]: whether a text states the finding, for certain or as possible."""
-    rows = [stated(str(text)) for text in texts]
-    return np.array([[row.get(name) in (1, -1) for name in FINDINGS] for row in rows], dtype=bool)
+    rows = [asserted(str(text)) for text in texts]
+    return np.array([[name in row for name in FINDINGS] for row in rows], dtype=bool)
 
 
 def _f1(

@@ -91,6 +91,11 @@ def stated(report: str) -> dict[str, int]:
     return found
 
 
+def asserted(report: str) -> set[str]:
+    """Findings that a report states, for certain or as possible."""
+    return {name for name, state in stated(report).items() if state != 0}
+
+
 def _clauses(report: str) -> list[str]:
     """Lower-case stretches within which a denial or a doubt holds: sentences, cut at contrasts."""
     text = re.sub(r"(?<!\w)(?:findings|impression)\s*:", ". ", report.lower())

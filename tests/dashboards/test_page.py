@@ -160,7 +160,7 @@ def test_the_audit_names_a_cell_that_spent_something_else() -> None:
 
 def test_splits_and_labels_are_tables_and_not_a_list_of_paths(document: str) -> None:
     text = "".join(parsed(document).text)
-    assert "81,003 / 3,431,297 / 0 / 0" in text and "502 / 19,600 / 18 / 0" in text
+    assert "81,003 / 3,431,297 / - / -" in text and "502 / 19,600 / 18 / -" in text
     assert "1,170,000" in text
     assert "labels.finding" not in text and "splits.pretrain" not in text
 

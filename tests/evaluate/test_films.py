@@ -144,7 +144,7 @@ def test_no_identifier_is_on_the_page(scored: Store) -> None:
 
 
 def test_a_run_leaves_its_page_once_for_the_same_scores(scored: Store) -> None:
-    assert keep_page(SHOWN, scored) is None
+    assert keep_page(SHOWN, scored) is not None
     keep_fits(SHOWN, scored, read_scores(SHOWN, scored))
     assert keep_page(SHOWN, scored) is not None
     page = scored.read_bytes(page_file(SHOWN.name)).decode()

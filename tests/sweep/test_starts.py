@@ -67,29 +67,27 @@ def test_a_folder_that_is_there_is_a_start(tmp_path: Path) -> None:
     assert missing_start(str(tmp_path), Store(str(tmp_path))) is None
 
 
-def test_weights_replaced_under_their_name_are_refused_with_both_cells(tmp_path: Path) -> None:
-    store, wanted = Store(str(tmp_path)), sweep(RECIPE)
-    baseline, small, large = wanted.cells()
-    finish(baseline, store, "old")
-    finish(small, store, "old")
-    require_one_start(wanted, store)
-    finish(large, store, "new")
-    with pytest.raises(SpecError, match=f"cells {baseline.name} and {large.name} started from"):
-        require_one_start(wanted, store)
-
-
-def test_recipes_and_seeds_that_share_a_baseline_must_have_started_from_it(tmp_path: Path) -> None:
-    store = Store(str(tmp_path))
-    faster = dataclasses.replace(RECIPE, learning_rate=2 * RECIPE.learning_rate)
-    wanted = dataclasses.replace(sweep(RECIPE), recipes=(RECIPE, faster), seeds=(3,), protocol=None)
+def refused_at_the_third(wanted: Sweep, store: Store) -> None:
+    """Its baseline and one cell started from the same weights, the third cell from others."""
     baseline, one, other, *_ = wanted.cells()
-    assert other.recipe == faster and other.seed == 3
     finish(baseline, store, "old")
     finish(one, store, "old")
     require_one_start(wanted, store)
     finish(other, store, "new")
     with pytest.raises(SpecError, match=f"cells {baseline.name} and {other.name} started from"):
         require_one_start(wanted, store)
+
+
+def test_weights_replaced_under_their_name_are_refused_with_both_cells(tmp_path: Path) -> None:
+    refused_at_the_third(sweep(RECIPE), Store(str(tmp_path)))
+
+
+def test_recipes_and_seeds_that_share_a_baseline_must_have_started_from_it(tmp_path: Path) -> None:
+    faster = dataclasses.replace(RECIPE, learning_rate=2 * RECIPE.learning_rate)
+    wanted = dataclasses.replace(sweep(RECIPE), recipes=(RECIPE, faster), seeds=(3,), protocol=None)
+    third = wanted.cells()[2]
+    assert third.recipe == faster and third.seed == 3
+    refused_at_the_third(wanted, Store(str(tmp_path)))
 
 
 def test_random_starts_may_differ(tmp_path: Path) -> None:
