@@ -81,6 +81,9 @@ def tables(table: pl.DataFrame) -> Tables:
         **{"state": pl.lit("done"), "spent": pl.lit(1.0), "images_seen": pl.lit(12_800_000)},
         **{"steps": pl.lit(12_500), "flops": pl.lit(1e18), "seconds": pl.lit(14_000.0)},
         **{"reason": pl.lit(None, dtype=pl.String), "workers": pl.lit(8)},
+        **dict.fromkeys(
+            ("images_per_second", "data_wait", "mfu", "loss"), pl.lit(None, pl.Float64)
+        ),
     )
     spec = {"images": list(SCALES), "tasks": list(TASKS)}
     sweep = {"name": "large", "corpus": "none@1", "spec": spec, "code_version": "0", "card": {}}

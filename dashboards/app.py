@@ -24,11 +24,12 @@ from radsweep.dashboards.blocks import (
     Note,
     Picture,
     file_name,
+    panel_filter,
 )
 from radsweep.dashboards.charts import PAGES
 from radsweep.dashboards.page import asset, script_json
 from radsweep.dashboards.pages import Book, book
-from radsweep.dashboards.style import CONFIG, TEMPLATES
+from radsweep.dashboards.style import CONFIG, TEMPLATES, THEME
 from radsweep.dashboards.tables import Tables
 from radsweep.errors import RadsweepError
 
@@ -45,15 +46,14 @@ SHELL = """<!doctype html>
 <body>
 {%app_entry%}
 <script>PAGE_JS
-window.radsweep.templates = PAGE_TEMPLATES;</script>
+Object.assign(window.radsweep, PAGE_OPTIONS);</script>
 <footer hidden>{%config%}{%scripts%}{%renderer%}</footer>
 </body>
 </html>
 """
 # A figure travels undressed and is dressed in the browser, which alone knows its screen.
-DRESS = """function (figure) {
-  const r = window.radsweep;
-  return r.dress(figure, window.innerWidth, r.templates, r.dark.matches);
+DRESS = """function (figure, id) {
+  return window.radsweep.keep(id.name, figure);
 }"""
 
 
@@ -103,6 +103,28 @@ def _save(kinds: dict[str, str], name: str, caption: str = "") -> html.Div:
     return html.Div(buttons, className="save")
 
 
+def _picture(picture: Picture) -> html.Div:
+    name, asked = picture.name, panel_filter(picture)
+    known: dict[str, Any] = {"data-figure": name}
+    words: dict[str, Any] = {"data-words": asked}
+    # The page's script puts the box in, and what was typed into the one before.
+    box = [] if asked is None else [html.Div(className="filter", **words)]
+    return html.Div(
+        [
+            html.H2(picture.title),
+            html.P(picture.question, className="question"),
+            *box,
+            dcc.Store(
+                id={"type": "figure", "name": name}, data=json.loads(picture.figure.to_json())
+            ),
+            dcc.Graph(id={"type": "plot", "name": name}, className="plot", config=CONFIG),
+            _save(SAVE_PICTURE, name),
+        ],
+        className="picture",
+        **known,
+    )
+
+
 def _film(film: Film, what: str) -> html.Figure:
     pairs = [part for name, text in film.lines for part in (html.Dt(name), html.Dd(text))]
     caption = html.Figcaption([html.H3(film.rank), html.Dl(pairs)])
@@ -129,18 +151,8 @@ def _block(block: Block) -> Any:
             return html.P(text, className="note")
         case Grid():
             return _grid(block)
-        case Picture(name, title, question, figure):
-            store = {"type": "figure", "name": name}
-            return html.Div(
-                [
-                    html.H2(title),
-                    html.P(question, className="question"),
-                    dcc.Store(id=store, data=json.loads(figure.to_json())),
-                    dcc.Graph(id={"type": "plot", "name": name}, className="plot", config=CONFIG),
-                    _save(SAVE_PICTURE, name),
-                ],
-                className="picture",
-            )
+        case Picture():
+            return _picture(block)
         case Listing(title, rows):
             pairs = [part for name, text in rows for part in (html.Dt(name), html.Dd(text))]
             return html.Div([html.H2(title), html.Dl(pairs)], className="listing")
@@ -178,11 +190,12 @@ class Reader:
             return self._books[name], "-".join(map(str, seen))
 
 
-def build_app(load: Callable[[], Tables]) -> dash.Dash:
+def build_app(load: Callable[[], Tables], refresh_seconds: float = REFRESH_SECONDS) -> dash.Dash:
     """A Dash app over whatever ``load`` gives; serve it on 127.0.0.1 unless told otherwise.
 
-    ``load`` is called at the first request and then every 20 seconds per open page; charts are laid
-    out again only when a table has changed. An error of ours is shown on the page, not raised.
+    ``load`` is called at the first request and then every ``refresh_seconds`` per open page; charts
+    are laid out again only when a table has changed. An error of ours is shown on the page, not
+    raised.
     """
     reader = Reader(load)
     shell = SHELL.replace("PAGE_CSS", asset("page.css")).replace("PAGE_JS", asset("page.js"))
@@ -190,15 +203,20 @@ def build_app(load: Callable[[], Tables]) -> dash.Dash:
         __name__,
         title="radsweep",
         update_title="",
-        index_string=shell.replace("PAGE_TEMPLATES", script_json(TEMPLATES)),
+        index_string=shell.replace(
+            "PAGE_OPTIONS", script_json({"templates": TEMPLATES, "config": CONFIG})
+        ),
         suppress_callback_exceptions=True,
     )
     app.layout = html.Div(
         [
             dcc.Location(id="where"),
             dcc.Store(id="mark"),
-            dcc.Interval(id="clock", interval=REFRESH_SECONDS * 1000),
-            html.Header(id="header", className="column"),
+            dcc.Interval(id="clock", interval=refresh_seconds * 1000),
+            html.Header(
+                [html.Div(id="header"), html.Button(THEME, type="button", className="theme")],
+                className="column",
+            ),
             html.Nav(html.Div(id="links", className="column")),
             html.Main(html.Section(id="body"), className="column"),
         ]
@@ -237,5 +255,6 @@ def build_app(load: Callable[[], Tables]) -> dash.Dash:
         DRESS,
         Output({"type": "plot", "name": dash.MATCH}, "figure"),
         Input({"type": "figure", "name": dash.MATCH}, "data"),
+        State({"type": "figure", "name": dash.MATCH}, "id"),
     )
     return app

@@ -71,7 +71,20 @@ class Picture:
     figure: go.Figure
 
 
-SAVE_PICTURE = {"svg": "SVG", "png": "PNG"}
+FEWEST_FILTERED = 6
+"""Panels of a picture from which on a reader may want to see some of them only."""
+
+
+def panel_filter(picture: Picture) -> str | None:
+    """The words in an empty filter over a picture's panels; None where it needs none."""
+    layout = picture.figure.layout
+    panels = (layout.meta or {}).get("panels", 0)
+    if panels < FEWEST_FILTERED or len(layout.sliders or ()):
+        return None
+    return f"Filter the {panels} panels by their titles"
+
+
+SAVE_PICTURE = {"svg": "SVG", "png": "PNG", "pdf": "PDF"}
 SAVE_TABLE = {"csv": "CSV", "tex": "LaTeX"}
 """What a reader may save, by the kind that the page's script knows: the words on the buttons."""
 

@@ -21,7 +21,20 @@ from radsweep.dashboards.tables import Tables
 from radsweep.errors import SpecError
 
 PAGES = ("overview", "compare", "labels", "forecast", "runs", "images", "provenance")
-MACHINERY = frozenset({"app", "blocks", "charts", "page", "pages", "provenance", "style", "tables"})
+MACHINERY = frozenset(
+    (
+        "app",
+        "blocks",
+        "charts",
+        "logs",
+        "page",
+        "pages",
+        "progress",
+        "provenance",
+        "style",
+        "tables",
+    )
+)
 CONTENTS = ("TITLE", "PAGE", "points", "figure")
 
 

@@ -29,9 +29,10 @@ from radsweep.dashboards.blocks import (
     Note,
     Picture,
     file_name,
+    panel_filter,
 )
 from radsweep.dashboards.pages import Book, book
-from radsweep.dashboards.style import CONFIG, TEMPLATES
+from radsweep.dashboards.style import CONFIG, TEMPLATES, THEME
 from radsweep.dashboards.tables import Tables
 
 POLICY = (
@@ -97,6 +98,17 @@ def _save(kinds: dict[str, str], name: str, caption: str = "") -> str:
     return f'<div class="save">{buttons}</div>'
 
 
+def _picture(picture: Picture) -> str:
+    asked = panel_filter(picture)
+    box = "" if asked is None else f'<div class="filter" data-words="{html.escape(asked)}"></div>'
+    return (
+        f'<div class="picture" data-figure="{html.escape(picture.name)}">'
+        f"<h2>{html.escape(picture.title)}</h2>"
+        f'<p class="question">{html.escape(picture.question)}</p>{box}'
+        f'<div class="plot"></div>{_save(SAVE_PICTURE, picture.name)}</div>'
+    )
+
+
 def _film(film: Film, what: str) -> str:
     pairs = "".join(
         f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in film.lines
@@ -130,13 +142,8 @@ def _block(block: Block) -> str:
             return f'<p class="note">{html.escape(text)}</p>'
         case Grid():
             return _grid(block)
-        case Picture(name, title, question, _):
-            return (
-                f'<div class="picture"><h2>{html.escape(title)}</h2>'
-                f'<p class="question">{html.escape(question)}</p>'
-                f'<div class="plot" data-figure="{html.escape(name)}"></div>'
-                f"{_save(SAVE_PICTURE, name)}</div>"
-            )
+        case Picture():
+            return _picture(block)
         case Listing(title, rows):
             pairs = "".join(
                 f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in rows
@@ -177,6 +184,7 @@ def render(shown: Book) -> str:
 <p class="mark">radsweep</p>
 <h1>{name}</h1>
 <p class="facts">{facts}</p>
+<button type="button" class="theme">{THEME}</button>
 </header>
 <nav aria-label="Pages"><div class="column">{"".join(links)}</div></nav>
 <main class="column">{"".join(sections)}</main>

@@ -10,7 +10,7 @@ from typing import Any, final
 
 import polars as pl
 
-from radsweep.dashboards import provenance
+from radsweep.dashboards import progress, provenance
 from radsweep.dashboards.blocks import Block, Card, Cards, Grid, Line, Note, Page, Picture
 from radsweep.dashboards.charts import PAGES, charts
 from radsweep.dashboards.style import looks
@@ -239,6 +239,7 @@ def book(tables: Tables, names: Sequence[str] = PAGES) -> Book:
     before["forecast"] = [_cards(answers, ("ten_times",), colours)]
     after["overview"] = list(cautions)
     after["forecast"] = [fits] if fits else []
+    before["runs"] = [*progress.blocks(tables)]
     listings = provenance.blocks(tables)
     before["provenance"] = [block for block in listings if isinstance(block, Note)]
     after["provenance"] = [block for block in listings if not isinstance(block, Note)]

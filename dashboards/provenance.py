@@ -117,7 +117,10 @@ def blocks(tables: Tables) -> tuple[Note | Listing | Grid, ...]:
     described = (
         ("Corpus card", {key: value for key, value in card.items() if key not in IN_TABLES}),
         ("Specification", sweep["spec"]),
-        ("Plan", sweep.get("plan")),
+        (
+            "Plan",
+            {name: value for name, value in (sweep.get("plan") or {}).items() if name != "cells"},
+        ),
     )
     return (
         Note(audit(tables.cells)),

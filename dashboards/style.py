@@ -129,7 +129,8 @@ def panel_layout(
 ) -> dict[str, Any]:
     """The layout of panels, row by row, each with its title (and subtitle) at the top left.
 
-    ``layout.meta`` records the grid, so that the page can stack the panels on a narrow screen.
+    ``layout.meta`` records the grid, so that the page can stack the panels on a narrow screen, and
+    lay some of them out by themselves.
     """
     columns = max(1, min(columns, len(titles)))
     rows = -(-len(titles) // columns)
@@ -138,7 +139,10 @@ def panel_layout(
     wide = (1 - gap * (columns - 1)) / columns
     layout: dict[str, Any] = {
         "height": inner + TOP + BOTTOM,
-        "meta": {"panels": len(titles), "panel_height": height, "gap": PANEL_GAP},
+        "meta": {
+            **{"panels": len(titles), "panel_height": height, "gap": PANEL_GAP},
+            **{"columns": columns, "top": TOP, "bottom": BOTTOM},
+        },
         "annotations": [],
     }
     for i, title in enumerate(titles):
@@ -213,6 +217,9 @@ def _template(text: str, grid: str, line: str, hover: str) -> dict[str, Any]:
         }
     }
 
+
+THEME = "Light or dark"
+"""On the button that changes between the two."""
 
 TEMPLATES = {
     "light": _template("#2B2F36", "#ECEEF1", "#C3C8CF", "#FFFFFF"),

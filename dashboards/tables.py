@@ -20,6 +20,7 @@ NEEDS = {
     "cells": (
         *("cell", "paradigm", "images", "seed", "state", "spent", "images_seen", "steps"),
         *("flops", "seconds", "reason", "workers"),
+        *("images_per_second", "data_wait", "mfu", "loss"),
     ),
     "steps": ("cell", "spent", "loss"),
 }
@@ -44,7 +45,7 @@ class Tables:
     steps: pl.DataFrame
     """One row per logged training step."""
     sweep: dict[str, Any]
-    """name, corpus, spec, code_version, card, and plan where one was kept."""
+    """name, corpus, spec, code_version, card, and plan where one was kept (``sweep.plan``)."""
     films: Callable[[], tuple[Films | Note, ...]] = tuple
     """Reads example films: called only where they are shown. Without, there are none."""
 

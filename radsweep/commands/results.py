@@ -199,6 +199,7 @@ def dash(
     from radsweep.dashboards.page import export_html
     from radsweep.sweep.dash import load_tables
     from radsweep.sweep.load import load_sweep
+    from radsweep.sweep.results import Kept
 
     loaded, root = load_sweep(sweep), open_store(store)
     if export is not None:
@@ -206,7 +207,8 @@ def dash(
         console.print(f"wrote {export}")
         return
     console.print(f"dashboard of {loaded.name}: http://{host}:{port}  (Ctrl-C stops it)")
-    build_app(lambda: load_tables(loaded, root)).run(host=host, port=port, debug=False)
+    kept = Kept()
+    build_app(lambda: load_tables(loaded, root, kept)).run(host=host, port=port, debug=False)
 
 
 def export(

@@ -27,7 +27,7 @@ def plan(
 ) -> None:
     """The grid before a cent is spent: done, missing; steps, FLOPs, device-hours, cost, storage."""
     from radsweep.sweep.load import load_sweep
-    from radsweep.sweep.plan import Cost, kept_cost, make_plan, read_machine
+    from radsweep.sweep.plan import Cost, keep_plan, kept_cost, make_plan, read_machine
     from radsweep.sweep.show import plan_table
 
     root = open_store(store)
@@ -46,6 +46,7 @@ def plan(
         return counted_cost(recipe, root)
 
     made = make_plan(load_sweep(sweep), root, read_machine(machine, prices), cost_of)
+    keep_plan(made, root)
     if as_json:
         say_json(asdict(made))
         return

@@ -31,6 +31,9 @@ VERSIONED = ("torch", "torchvision", "timm", "transformers", "ray", "numpy")
 STATE_SECONDS = 1.0
 """Least time between two writes of ``state.json``: an object store charges per request."""
 
+LOG_SECONDS = 60.0
+"""Least time between two writes of the whole log while a cell runs, for those who watch it."""
+
 MakeBatches = Callable[[SubsetIndex, Viewer, Ranks, int, int | None], Iterable[Views]]
 """(subset, viewer, ranks, first step, steps) -> this rank's batches."""
 
@@ -158,13 +161,16 @@ def _spend(
     torch.manual_seed(seed_of("train", cell.key, ranks.rank) % 2**63)
     progress = checkpoint.load(corner, paradigm, optimiser, ranks.device, ranks.rank)
     peak = peak_flops(_device_name(ranks), cell.recipe.precision)
-    said_at = 0.0
+    said_at, logged_at = 0.0, time.monotonic()
 
     def tell(row: Row) -> None:
-        nonlocal said_at
+        nonlocal said_at, logged_at
         if ranks.rank == 0 and time.monotonic() - said_at > STATE_SECONDS:
             said_at = time.monotonic()
-            corner.set_state("running", **{key: row[key] for key in TOLD})
+            corner.set_state("running", workers=ranks.size, **{key: row[key] for key in TOLD})
+        if ranks.rank == 0 and time.monotonic() - logged_at > LOG_SECONDS:
+            logged_at = time.monotonic()
+            _save_log(corner, progress)
         report(row)
 
     def keep() -> None:
@@ -201,7 +207,10 @@ def _device_name(ranks: Ranks) -> str:
     return torch.cuda.get_device_name(ranks.device) if ranks.device.type == "cuda" else "cpu"
 
 
-TOLD = ("spent", "step", "images_seen", "loss", "images_per_second", "data_wait")
+TOLD = (
+    *("spent", "step", "images_seen", "seconds"),
+    *("loss", "images_per_second", "data_wait", "mfu"),
+)
 """Figures of a log row that ``state.json`` repeats while the cell runs."""
 
 BUDGET_TOLERANCE = 0.01

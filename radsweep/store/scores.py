@@ -1,5 +1,8 @@
 """The one table that laws and dashboards know: a number, its interval and all its coordinates."""
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
 import polars as pl
 
 from radsweep.store.layout import Store, scores_file
@@ -31,6 +34,7 @@ COLUMNS: dict[str, pl.DataType | pl.datatypes.DataTypeClass] = {
     "draws": pl.List(pl.Float32),  # draw i is the same resample of patients for every encoder
 }
 SCHEMA = pl.Schema(COLUMNS)
+READERS = 16
 
 
 def write(store: Store, trial: str, rows: pl.DataFrame) -> None:
@@ -41,10 +45,18 @@ def write(store: Store, trial: str, rows: pl.DataFrame) -> None:
     store.write_table(scores_file(trial), rows.select(SCHEMA.names()).match_to_schema(SCHEMA))
 
 
-def read(store: Store, trials: list[str]) -> pl.DataFrame:
-    """The rows of these trials, in their order; trials that are not there are left out."""
+def read_each(store: Store, trials: Sequence[str]) -> dict[str, pl.DataFrame]:
+    """The rows of each of these trials, in their order; a trial that is not there is left out.
+
+    Files are fetched side by side: an object store answers slowly, and many at once.
+    """
     present = set(store.names("scores"))
-    tables = [
-        store.read_table(scores_file(trial)) for trial in trials if f"{trial}.parquet" in present
-    ]
-    return pl.concat([SCHEMA.to_frame(), *tables])
+    found = [trial for trial in trials if f"{trial}.parquet" in present]
+    with ThreadPoolExecutor(READERS) as pool:
+        tables = pool.map(lambda trial: store.read_table(scores_file(trial)), found)
+        return dict(zip(found, tables, strict=True))
+
+
+def read(store: Store, trials: Sequence[str]) -> pl.DataFrame:
+    """The rows of these trials in one table."""
+    return pl.concat([SCHEMA.to_frame(), *read_each(store, trials).values()])

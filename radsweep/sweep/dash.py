@@ -10,16 +10,20 @@ from radsweep.specs import Sweep
 from radsweep.store import Store
 from radsweep.store.layout import sweep_file
 from radsweep.sweep.films import films_of
-from radsweep.sweep.results import read_cells, read_scores, read_steps, read_sweep
+from radsweep.sweep.results import Kept, read_cells, read_scores, read_steps, read_sweep
 
 
-def load_tables(sweep: Sweep, store: Store) -> Tables:
-    """All tables of one sweep, as they are now; films are read when a page shows them."""
+def load_tables(sweep: Sweep, store: Store, kept: Kept | None = None) -> Tables:
+    """All tables of one sweep, as they are now; films are read when a page shows them.
+
+    Whoever asks again and again hands in the same ``kept``, and reads only what is new.
+    """
+    kept = kept or Kept()
     return Tables(
-        scores=read_scores(sweep, store),
-        cells=read_cells(sweep, store),
-        steps=read_steps(sweep, store),
-        sweep=read_sweep(sweep, store),
+        scores=read_scores(sweep, store, kept),
+        cells=read_cells(sweep, store, kept),
+        steps=read_steps(sweep, store, kept),
+        sweep=read_sweep(sweep, store, kept),
         films=lambda: _films(sweep, store),
     )
 

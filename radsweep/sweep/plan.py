@@ -14,7 +14,7 @@ from radsweep import keys, parts
 from radsweep.errors import SpecError
 from radsweep.specs import Cell, Recipe, Sweep
 from radsweep.store import Store
-from radsweep.store.layout import corpus_folder
+from radsweep.store.layout import corpus_folder, sweep_file
 from radsweep.store.record import CellStore
 from radsweep.sweep.starts import missing_start, require_one_start
 
@@ -263,6 +263,20 @@ def make_plan(sweep: Sweep, store: Store, machine: Machine, cost_of: CostOf) -> 
         cells=tuple(_plan_cell(cell, store, machine, cost_of) for cell in sweep.cells()),
         warnings=warnings(sweep, card),
     )
+
+
+def keep_plan(plan: Plan, store: Store) -> None:
+    """Write the plan down, so that what was spent can be held against it; replaces an older one."""
+    machine, cells = plan.machine, plan.cells
+    said = {
+        "machine": machine.name,
+        "usd_per_device_hour": machine.usd(1.0),
+        "device_hours": sum(cell.device_hours for cell in cells),
+        "usd": sum(cell.usd for cell in cells),
+        "weights_gigabytes": sum(cell.weight_bytes for cell in cells) / 1e9,
+        "cells": {cell.cell: cell.device_hours for cell in cells},
+    }
+    store.write_json(sweep_file(plan.sweep, "plan.json"), said)
 
 
 def _plan_cell(cell: Cell, store: Store, machine: Machine, cost_of: CostOf) -> CellPlan:

@@ -1,14 +1,17 @@
 """Read what a sweep has left so far: scores, cells and logs, as tables. No Ray, no torch."""
 
-from typing import Any
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, final
 
 import polars as pl
 
 from radsweep.errors import StoreError
 from radsweep.keys import canonical
-from radsweep.specs import Sweep
+from radsweep.specs import Cell, Sweep
 from radsweep.store import Store, layout, scores
-from radsweep.store.record import CellStore
+from radsweep.store.record import CellStore, Record
 
 CELLS = pl.Schema(
     {
@@ -24,29 +27,87 @@ CELLS = pl.Schema(
         "flops": pl.Float64,
         "seconds": pl.Float64,
         "images_per_second": pl.Float64,
+        "data_wait": pl.Float64,
+        "mfu": pl.Float64,
+        "loss": pl.Float64,
         "workers": pl.Int64,
         "reason": pl.String,
         "finished_at": pl.String,
     }
 )
 
+One = TypeVar("One")
+Found = TypeVar("Found")
 
-def read_scores(sweep: Sweep, store: Store) -> pl.DataFrame:
+
+@final
+@dataclass(frozen=True)
+class Kept:
+    """What was read and cannot change any more: records, logs of finished cells, scores.
+
+    One that is handed in again spares its reader the store. Whoever deletes parts of a store while
+    it is read sees them until a new one begins.
+    """
+
+    records: dict[str, Record] = field(default_factory=dict)
+    """By cell."""
+    logs: dict[str, pl.DataFrame] = field(default_factory=dict)
+    """Of finished cells, by cell."""
+    scores: dict[str, pl.DataFrame] = field(default_factory=dict)
+    """By trial."""
+
+
+def _side_by_side(read: Callable[[One], Found], many: Iterable[One]) -> list[Found]:
+    with ThreadPoolExecutor(scores.READERS) as pool:
+        return list(pool.map(read, many))
+
+
+def read_scores(sweep: Sweep, store: Store, kept: Kept | None = None) -> pl.DataFrame:
     """All score rows of the sweep's cells, in the schema of ``radsweep.store.scores``."""
+    known = {} if kept is None else kept.scores
     wanted = {cell.name for cell in sweep.cells()}
     index = layout.sweep_file(sweep.name, "trials.json")
     trials: dict[str, list[str]] = store.read_json(index) if store.exists(index) else {}
     keys = sorted({key for cell, found in trials.items() if cell in wanted for key in found})
-    return scores.read(store, keys).filter(pl.col("cell").is_in(wanted))
+    unread = [key for key in keys if key not in known]
+    if unread:
+        known.update(scores.read_each(store, unread))
+    rows = [known[key] for key in keys if key in known]
+    return pl.concat([scores.SCHEMA.to_frame(), *rows]).filter(pl.col("cell").is_in(wanted))
 
 
-def read_cells(sweep: Sweep, store: Store) -> pl.DataFrame:
-    """One row per cell: where it stands and what it spent."""
-    return pl.DataFrame([_cell_row(cell, store) for cell in sweep.cells()], schema=CELLS)
+def read_records(sweep: Sweep, store: Store, kept: Kept | None = None) -> dict[str, Record]:
+    """The records of the sweep's finished cells, by cell."""
+    known = {} if kept is None else kept.records
+    names = [cell.name for cell in sweep.cells()]
+
+    def read(name: str) -> Record | None:
+        corner = CellStore(store, name)
+        return corner.record() if corner.is_done else None
+
+    unread = [name for name in names if name not in known]
+    for name, record in zip(unread, _side_by_side(read, unread), strict=True):
+        if record is not None:
+            known[name] = record
+    return {name: known[name] for name in names if name in known}
 
 
-def _cell_row(cell: Any, store: Store) -> dict[str, Any]:
-    corner = CellStore(store, cell.name)
+def read_cells(sweep: Sweep, store: Store, kept: Kept | None = None) -> pl.DataFrame:
+    """One row per cell: where it stands and what it spent; of a running one, how it goes."""
+    records, cells = read_records(sweep, store, kept), sweep.cells()
+
+    def read(cell: Cell) -> dict[str, Any] | None:
+        return None if cell.name in records else CellStore(store, cell.name).state()
+
+    said = _side_by_side(read, cells)
+    rows = [
+        _cell_row(cell, records.get(cell.name), state)
+        for cell, state in zip(cells, said, strict=True)
+    ]
+    return pl.DataFrame(rows, schema=CELLS)
+
+
+def _cell_row(cell: Cell, record: Record | None, said: dict[str, Any] | None) -> dict[str, Any]:
     row = dict.fromkeys(CELLS.names()) | {
         "cell": cell.name,
         "recipe": cell.recipe.paradigm,
@@ -54,8 +115,7 @@ def _cell_row(cell: Any, store: Store) -> dict[str, Any]:
         "images": cell.subset.images,
         "seed": cell.seed,
     }
-    if corner.is_done:
-        record = corner.record()
+    if record is not None:
         return row | {
             "state": "done",
             "spent": 1.0,
@@ -66,39 +126,51 @@ def _cell_row(cell: Any, store: Store) -> dict[str, Any]:
             "workers": record.workers,
             "finished_at": record.finished_at,
         }
-    said = corner.state()
+    assert said is not None
+    told = ("spent", "images_seen", "seconds", "images_per_second", "data_wait", "mfu", "loss")
     return row | {
         "state": said["state"],
-        "spent": said.get("spent"),
-        "images_seen": said.get("images_seen"),
         "steps": said.get("step"),
-        "images_per_second": said.get("images_per_second"),
-        "reason": said.get("reason"),
+        **{name: said.get(name) for name in (*told, "workers", "reason")},
     }
 
 
-def read_steps(sweep: Sweep, store: Store) -> pl.DataFrame:
+def read_steps(sweep: Sweep, store: Store, kept: Kept | None = None) -> pl.DataFrame:
     """The logs of all cells that have one, with the cell's name as first column."""
+    known = {} if kept is None else kept.logs
+    trained = [cell.name for cell in sweep.cells() if not cell.is_baseline]
+
+    def read(name: str) -> pl.DataFrame | None:
+        if name in known:
+            return known[name]
+        path = CellStore(store, name).path("steps.parquet")
+        if not store.exists(path):
+            return None
+        return store.read_table(path).insert_column(0, pl.lit(name).alias("cell"))
+
+    finished = read_records(sweep, store, kept)
     tables = []
-    for cell in sweep.cells():
-        path = CellStore(store, cell.name).path("steps.parquet")
-        if not cell.is_baseline and store.exists(path):
-            tables.append(store.read_table(path).insert_column(0, pl.lit(cell.name).alias("cell")))
+    for name, table in zip(trained, _side_by_side(read, trained), strict=True):
+        if table is not None:
+            tables.append(table)
+            if name in finished:
+                known[name] = table
     return pl.concat(tables, how="diagonal_relaxed") if tables else pl.DataFrame({"cell": []})
 
 
-def read_sweep(sweep: Sweep, store: Store) -> dict[str, Any]:
-    """What the sweep is: its spec, its corpus card, and the code that made its encoders."""
+def read_sweep(sweep: Sweep, store: Store, kept: Kept | None = None) -> dict[str, Any]:
+    """What the sweep is: its spec, its corpus card, its plan, and what code made its encoders."""
     try:
         card = store.read_json(f"{layout.corpus_folder(sweep.corpus)}/card.json")
     except StoreError:
         card = {}
-    records = [CellStore(store, cell.name) for cell in sweep.cells()]
-    versions = sorted({corner.record().code_version for corner in records if corner.is_done})
+    records = read_records(sweep, store, kept).values()
+    plan = layout.sweep_file(sweep.name, "plan.json")
     return {
         "name": sweep.name,
         "corpus": sweep.corpus,
         "spec": canonical(sweep),
         "card": card,
-        "code_version": ", ".join(versions),
+        "code_version": ", ".join(sorted({record.code_version for record in records})),
+        "plan": store.read_json(plan) if store.exists(plan) else None,
     }

@@ -36,6 +36,9 @@ from radsweep.sweep.watch import watching
 
 HELD_POLL_SECONDS = 2.0
 
+COST = ("spent", "images_seen", "step", "seconds", "workers")
+"""What is kept of a cell that ended badly: what it took."""
+
 
 class Observer(Protocol):
     """Is told how a run goes; the terminal's progress bars are one."""
@@ -225,9 +228,9 @@ def _drive_held(
         # Whatever it is (ours, Ray's, out of memory), the cell is reported and the others go on.
         state = fault.state if isinstance(fault, CellError) else "failed"
         reason = str(fault) if isinstance(fault, RadsweepError) else _in_a_line(fault)
-        # How far it came is what it cost.
-        spent = corner.state().get("spent")
-        corner.set_state(state, reason=reason, **({} if spent is None else {"spent": spent}))
+        # How far it came, and in how long, is what it cost.
+        told = {name: value for name, value in corner.state().items() if name in COST}
+        corner.set_state(state, reason=reason, **told)
         return state, reason
 
 

@@ -77,7 +77,7 @@ def test_every_page_and_chart_has_its_place(document: str) -> None:
     tags = parsed(document).tags
     sections = [a["data-page"] for tag, a in tags if tag == "section"]
     assert sections == list(PAGES)
-    drawn = [a["data-figure"] for tag, a in tags if a.get("class") == "plot"]
+    drawn = [a["data-figure"] for _, a in tags if a.get("class") == "picture"]
     assert drawn == [chart.name for chart in charts()]
     data = re.search(r'id="figures">(.*?)</script>', document, flags=re.DOTALL)
     assert data is not None
@@ -85,8 +85,8 @@ def test_every_page_and_chart_has_its_place(document: str) -> None:
 
 
 def test_every_chart_and_table_can_be_saved(document: str) -> None:
-    kinds = [a["data-save"] for tag, a in parsed(document).tags if tag == "button"]
-    assert kinds.count("svg") == kinds.count("png") == len(charts())
+    kinds = [a["data-save"] for _, a in parsed(document).tags if "data-save" in a]
+    assert kinds.count("svg") == kinds.count("png") == kinds.count("pdf") == len(charts())
     tables = sum(tag == "table" for tag, _ in parsed(document).tags)
     assert kinds.count("csv") == kinds.count("tex") == tables
 
@@ -185,7 +185,7 @@ def test_the_live_app_serves_the_pages_that_the_file_holds() -> None:
 
     client = build_app(load).server.test_client()
     first = client.get("/").get_data(as_text=True)
-    assert "--page: #fbfbfa" in first
+    assert "--page: light-dark(#fbfbfa" in first
     assert "window.radsweep" in first
     outputs = ("header.children", "links.children", "body.children", "mark.data")
     call = {

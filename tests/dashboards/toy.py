@@ -154,6 +154,10 @@ def _cells(seeds: tuple[int, ...]) -> pl.DataFrame:
                 if state == "done"
                 else None,
                 "workers": 8,
+                "images_per_second": 905.0 if state == "running" else None,
+                "data_wait": 0.03 if state == "running" else None,
+                "mfu": 0.41 if state == "running" else None,
+                "loss": 1.217 if state == "running" else None,
             }
         )
     return pl.DataFrame(rows, infer_schema_length=None)
@@ -176,10 +180,14 @@ def _steps(cells: pl.DataFrame) -> pl.DataFrame:
                     "learning_rate": float(1e-4 * np.cos(spent * np.pi / 2)),
                     "images_per_second": float(900 + rng.normal(0, 10)),
                     "data_wait": 0.03,
+                    "mfu": float(0.41 + rng.normal(0, 0.01)),
+                    ("monitor_cls_cosine" if cell["paradigm"] == "dinov2" else "monitor_scale"): (
+                        float(0.2 + 0.1 * spent)
+                    ),
                     "seconds": float(spent * 14_000),
                 }
             )
-    return pl.DataFrame(rows)
+    return pl.DataFrame(rows, infer_schema_length=None)
 
 
 def toy_tables(seeds: tuple[int, ...] = (0, 1), draws: int = 300, name: str = "toy") -> Tables:
@@ -195,7 +203,11 @@ def toy_tables(seeds: tuple[int, ...] = (0, 1), draws: int = 300, name: str = "t
             "budget": {"images_seen": IMAGES_SEEN, "batch_size": 1024},
             "tasks": list(METRICS),
         },
-        "plan": {"cells": len(cells), "device_hours": 1240.5, "storage_gigabytes": 310.0},
+        "plan": {
+            **{"machine": "eight-gpus", "usd_per_device_hour": 2.5, "weights_gigabytes": 310.0},
+            **{"device_hours": 36.0 * len(cells), "usd": 90.0 * len(cells)},
+            "cells": dict.fromkeys(cells["cell"], 36.0),
+        },
         "card": {
             "images": 3_612_044,
             "patients": 1_204_311,

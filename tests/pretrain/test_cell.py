@@ -11,9 +11,10 @@ import pytest
 from radsweep.corpus.example import Viewer, Views
 from radsweep.corpus.subset import SubsetIndex
 from radsweep.errors import BudgetError, CollapsedError, DivergedError
+from radsweep.pretrain import cell as cell_module
 from radsweep.pretrain.cell import audit, fit
 from radsweep.pretrain.chips import peak_flops
-from radsweep.pretrain.loop import Progress, Ranks
+from radsweep.pretrain.loop import Progress, Ranks, Row
 from radsweep.specs import Budget, Cell, Recipe, Subset
 from radsweep.store import Store
 from radsweep.store.record import CellStore, Record
@@ -47,6 +48,28 @@ def trained(
 
 def log(store: Store, cell: Cell) -> pl.DataFrame:
     return store.read_table(CellStore(store, cell.name).path("steps.parquet"))
+
+
+def test_a_cell_under_way_leaves_its_log_and_its_speed_for_those_who_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cell_module, "LOG_SECONDS", 0.0)
+    monkeypatch.setattr(cell_module, "STATE_SECONDS", 0.0)
+    store = Store(str(tmp_path))
+    write_corpus(store)
+    budget = Budget(steps=25, batch_size=BATCH)
+    cell = Cell(recipe=recipe("clip"), subset=Subset(corpus=CORPUS, images=4), budget=budget)
+    seen: list[tuple[int, dict[str, Any]]] = []
+
+    def watch(row: Row) -> None:
+        said = store.read_json(CellStore(store, cell.name).path("state.json"))
+        seen.append((len(log(store, cell)), said))
+
+    fit(cell, store, Ranks(), batches, checkpoint_steps=10**6, report=watch)
+    assert [rows for rows, _ in seen] == [1, 2, 3]
+    last = seen[-1][1]
+    assert last["step"] == 25 and last["workers"] == 1 and last["images_seen"] == 25 * BATCH
+    assert last["seconds"] > 0 and last["images_per_second"] > 0 and last["mfu"] is None
 
 
 def test_the_log_has_losses_schedules_monitors_and_speed(tmp_path: Path) -> None:
