@@ -8,7 +8,8 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
-from radsweep.dashboards.style import BOTTOM, NEUTRAL, looks, panels, place
+from radsweep.dashboards.slider import Step, add_slider
+from radsweep.dashboards.style import NEUTRAL, looks, panels, place
 from radsweep.dashboards.tables import Tables
 from radsweep.laws.forecasts import cell_device_hours, forecast_at
 from radsweep.laws.words import images_in_words, images_short, metric_title, task_title
@@ -18,7 +19,6 @@ PAGE = "forecast"
 STEPS = 31
 # How far beyond the largest scale the slider goes: past the decade that a law may be carried.
 REACH = 30
-SLIDER_HEIGHT = 90
 SCHEMA = {
     **dict.fromkeys(("task", "metric", "arm"), pl.String),
     **dict.fromkeys(("images", "value", "low", "high", "device_hours"), pl.Float64),
@@ -118,7 +118,15 @@ def figure(points: pl.DataFrame) -> go.Figure:
             axis["range"] = [max(low - room, -0.02), min(high + room, 1.02)]
         drawn.update_layout({f"xaxis{where.x[1:]}": axis})
         drawn.update_layout({f"yaxis{where.y[1:]}": {"range": [-0.6, len(mine) - 0.2]}})
-    _add_slider(drawn, points, grid, states, first)
+    steps = [
+        Step(
+            images_short(float(f"{images:.2g}")),
+            _heading(images, points.filter(pl.col("images") == images)),
+            tuple(state),
+        )
+        for images, state in zip(grid, states, strict=True)
+    ]
+    add_slider(drawn, steps, first)
     return drawn
 
 
@@ -127,42 +135,3 @@ def _first_step(points: pl.DataFrame, grid: list[float]) -> int:
     past = points.filter(pl.col("warning").str.contains("ten times"))["images"].min()
     reached = [i for i, images in enumerate(grid) if past is None or images < float(str(past))]
     return reached[-1] if reached else 0
-
-
-def _add_slider(
-    drawn: go.Figure,
-    points: pl.DataFrame,
-    grid: list[float],
-    states: list[list[dict[str, Any]]],
-    first: int,
-) -> None:
-    steps = []
-    for images, state in zip(grid, states, strict=True):
-        names = ("x", "error_x.array", "error_x.arrayminus", "text")
-        restyle = {name: [panel[name] for panel in state] for name in names}
-        heading = _heading(images, points.filter(pl.col("images") == images))
-        layout = {"title.text": heading}
-        steps.append(
-            {
-                "method": "update",
-                "args": [restyle, layout],
-                "label": images_short(float(f"{images:.2g}")),
-            }
-        )
-    height = drawn.layout.height + SLIDER_HEIGHT
-    drawn.update_layout(
-        height=height,
-        margin={"b": BOTTOM + SLIDER_HEIGHT},
-        title={
-            **{"text": _heading(grid[first], points.filter(pl.col("images") == grid[first]))},
-            **{"x": 0, "xref": "paper", "xanchor": "left", "font": {"size": 13}},
-            **{"y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 18}},
-        },
-        sliders=[
-            {
-                **{"active": first, "steps": steps, "x": 0, "len": 1, "y": 0, "yanchor": "top"},
-                **{"pad": {"t": 62, "b": 6}, "currentvalue": {"visible": False}},
-                **{"font": {"size": 10}, "ticklen": 4, "transition": {"duration": 0}},
-            }
-        ],
-    )

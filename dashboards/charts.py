@@ -22,18 +22,10 @@ from radsweep.errors import SpecError
 
 PAGES = ("overview", "compare", "labels", "forecast", "runs", "images", "provenance")
 MACHINERY = frozenset(
-    (
-        "app",
-        "blocks",
-        "charts",
-        "logs",
-        "page",
-        "pages",
-        "progress",
-        "provenance",
-        "style",
-        "tables",
-    )
+    {
+        *("app", "blocks", "charts", "logs", "page", "pages", "progress", "provenance", "slider"),
+        *("style", "tables"),
+    }
 )
 CONTENTS = ("TITLE", "PAGE", "points", "figure")
 

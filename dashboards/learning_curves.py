@@ -18,7 +18,8 @@ def points(tables: Tables) -> pl.DataFrame:
 
     Columns as ``logs.binned``.
     """
-    return binned(tables, ["loss"])
+    found: pl.DataFrame = binned(tables, ["loss"])
+    return found
 
 
 def figure(points: pl.DataFrame) -> go.Figure:

@@ -17,7 +17,8 @@ PREFIX = "monitor_"
 def points(tables: Tables) -> pl.DataFrame:
     """Every monitor that was logged, per cell; columns as ``logs.binned``, sorted by paradigm."""
     watched = sorted(name for name in tables.steps.columns if name.startswith(PREFIX))
-    return binned(tables, watched).sort("paradigm", "quantity", maintain_order=True)
+    found: pl.DataFrame = binned(tables, watched)
+    return found.sort("paradigm", "quantity", maintain_order=True)
 
 
 def figure(points: pl.DataFrame) -> go.Figure:

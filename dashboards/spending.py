@@ -85,7 +85,7 @@ def figure(points: pl.DataFrame) -> go.Figure:
         )
     plan = points.drop_nulls("planned")
     if len(plan):
-        words = [
+        said = [
             f"{hours:,.3g} device-hours, {usd:,.2f} USD"
             for hours, usd in plan.select("planned", "usd_planned").rows()
         ]
@@ -93,7 +93,7 @@ def figure(points: pl.DataFrame) -> go.Figure:
         traces.append(
             dict(
                 **{"type": "scatter", "mode": "markers", "name": "planned", "marker": marker},
-                **{"x": plan["planned"].to_list(), "customdata": words},
+                **{"x": plan["planned"].to_list(), "customdata": said},
                 y=[look_of[one].name for one in plan["paradigm"]],
                 hovertemplate="%{y}, planned: %{customdata}<extra></extra>",
             )

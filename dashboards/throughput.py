@@ -22,7 +22,8 @@ def points(tables: Tables) -> pl.DataFrame:
 
     Columns as ``logs.binned``; the two shares are in [0, 1].
     """
-    return binned(tables, list(QUANTITIES))
+    found: pl.DataFrame = binned(tables, list(QUANTITIES))
+    return found
 
 
 def figure(points: pl.DataFrame) -> go.Figure:

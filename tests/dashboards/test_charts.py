@@ -162,3 +162,36 @@ def test_tables_without_a_column_are_refused() -> None:
     with pytest.raises(SpecError, match="lacks card"):
         sweep = {key: value for key, value in TABLES.sweep.items() if key != "card"}
         Tables(TABLES.scores, TABLES.cells, TABLES.steps, sweep)
+
+
+def test_the_images_for_a_gain_are_those_of_the_laws_themselves() -> None:
+    chart = next(one for one in CHARTS if one.name == "to_reach_a_score")
+    points = chart.points(TABLES)
+    assert points["gain"].min() == 0 and points["gain"].n_unique() == 26
+    law = {(one.curve.title, one.curve.arm): one for one in TABLES.analyses}
+    for row in points.filter(pl.col("gain") == points["gain"].unique().sort()[3]).to_dicts():
+        one = law[row["task"], row["arm"]]
+        starts = [
+            a.curve.open_weights.value for a in TABLES.analyses if a.curve.title == row["task"]
+        ]
+        assert row["score"] == pytest.approx(max(starts) + row["gain"])
+        if row["why_not"] is None:
+            needed = one.law.images_for(row["score"])
+            assert (row["images"], row["low"], row["high"]) == (
+                needed.images,
+                needed.low,
+                needed.high,
+            )
+        else:
+            assert row["images"] is None
+
+
+def test_a_slider_steps_through_states_of_every_panel() -> None:
+    chart = next(one for one in CHARTS if one.name == "to_reach_a_score")
+    figure = chart.figure(chart.points(TABLES))
+    (slider,) = figure.layout.sliders
+    panels = len(figure.data)
+    for step in slider.steps:
+        restyle, heading = step.args
+        assert all(len(values) == panels for values in restyle.values())
+        assert "best open weights" in heading["title.text"]
