@@ -70,7 +70,8 @@ def scores(rows: int, draws: int) -> pl.DataFrame:
         **{"sweep": pl.lit("large"), "start_from": pl.col("paradigm"), "subset_seed": pl.lit(0)},
         **{"probe": pl.lit("linear"), "split": pl.lit("test"), "code_version": pl.lit("0")},
         **{"ci_low": pl.col("value") - 0.02, "ci_high": pl.col("value") + 0.02},
-        n_positive=pl.lit(900, dtype=pl.Int64),
+        **{"n_positive": pl.lit(900, dtype=pl.Int64), "n_test": pl.lit(4000, dtype=pl.Int64)},
+        epochs=12.8e6 / pl.col("images"),
     )
 
 

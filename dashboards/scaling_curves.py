@@ -8,9 +8,12 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
-from radsweep.dashboards.style import NEUTRAL, band, image_axis, looks, panels, place
+from radsweep.dashboards.style import NEUTRAL, Look, band, image_axis, looks, panels, place, plain
 from radsweep.dashboards.tables import Tables
 from radsweep.laws.analysis import Analysis, spread
+from radsweep.laws.curves import Scale
+from radsweep.laws.sentences import crossing_of
+from radsweep.laws.words import images_in_words
 
 TITLE = "Score against in-domain images"
 PAGE = "overview"
@@ -18,13 +21,15 @@ LAW_POINTS = 30
 SCHEMA = {
     **{"task": pl.String, "metric": pl.String, "arm": pl.String, "kind": pl.String},
     **{"images": pl.Float64, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64},
-    "seeds": pl.Int64,
+    **{"seeds": pl.Int64, "epochs": pl.Float64, "n_test": pl.Int64},
+    **{"probe": pl.String, "start_from": pl.String},
+    **{"images_low": pl.Float64, "images_high": pl.Float64},
 }
 
 
-def _rows(one: Analysis) -> list[dict[str, Any]]:
+def _rows(one: Analysis, facts: dict[tuple[Any, ...], tuple[Any, ...]]) -> list[dict[str, Any]]:
     curve = one.curve
-    rows = []
+    rows: list[dict[str, Any]] = []
     known = [("score", scale) for scale in curve.scales]
     if curve.open_weights is not None:
         known.append(("open weights", curve.open_weights))
@@ -35,29 +40,66 @@ def _rows(one: Analysis) -> list[dict[str, Any]]:
                 **{"kind": kind, "images": float(scale.images), "value": scale.value},
                 **{"low": span.low if span else None, "high": span.high if span else None},
                 "seeds": len(scale.values),
+                **dict(zip(("epochs", "n_test", "probe"), _facts(facts, one, scale), strict=True)),
             }
         )
+    crossing = crossing_of(one)
+    if crossing is not None and crossing.images is not None and curve.open_weights is not None:
+        mark = {"images": crossing.images, "value": curve.open_weights.value}
+        ends = {"images_low": crossing.low, "images_high": crossing.high}
+        rows.append({"kind": "beats", **mark, **ends})
     if one.law is not None:
         grid = np.geomspace(curve.images.min(), curve.images.max(), LAW_POINTS)
         for n, value, low, high in zip(grid, *one.law.band(grid), strict=True):
             law = {"images": n, "value": value, "low": low, "high": high}
             rows.append({"kind": "law", **{name: float(number) for name, number in law.items()}})
     named = {"task": curve.title, "metric": curve.metric_title, "arm": curve.arm}
-    return [{**named, **row} for row in rows]
+    return [{**named, "start_from": curve.start_from, **row} for row in rows]
+
+
+def _known(tables: Tables) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+    """Of every headline number: epochs (mean over seeds), test images, probe."""
+    place = ("task", "metric", "paradigm", "start_from", "images")
+    found = (
+        tables.scores.filter(pl.col("headline") & (pl.col("split") == "test"))
+        .group_by(*place, "probe")
+        .agg(pl.col("epochs").mean(), pl.col("n_test").max())
+    )
+    return {
+        (*(row[name] for name in place), row["probe"]): (row["epochs"], row["n_test"])
+        for row in found.iter_rows(named=True)
+    }
+
+
+def _facts(
+    known: dict[tuple[Any, ...], tuple[Any, ...]], one: Analysis, scale: Scale
+) -> tuple[Any, Any, str | None]:
+    curve = one.curve
+    place = (curve.task, curve.metric, curve.paradigm, curve.start_from, scale.images)
+    # A curve names its probe only where its task has several.
+    found = [(key[-1], values) for key, values in known.items() if key[:-1] == place]
+    mine = [one for one in found if curve.probe in ("", one[0])]
+    return (None, None, None) if not mine else (*mine[0][1], mine[0][0])
 
 
 def points(tables: Tables) -> pl.DataFrame:
-    """One row per score, per open-weights score and per point of a fitted law with its band.
+    """One row per score, open-weights score, point of a fitted law, and crossing of both.
 
-    Columns task, metric, arm, kind ("score", "open weights", "law"), images, value, low, high
-    (95 %, null without draws), seeds (null for a law).
+    Columns task, metric, arm, kind ("score", "open weights", "law", "beats"), images, value, low,
+    high (95 %, null without draws), seeds, epochs (mean over seeds), n_test and probe (null for a
+    law), start_from. "beats" is where a law comes to beat its open weights, from images_low to
+    images_high (95 %, null where an end is open); there is none outside the data.
     """
-    rows = [row for one in tables.analyses for row in _rows(one)]
+    known = _known(tables)
+    rows = [row for one in tables.analyses for row in _rows(one, known)]
     return pl.DataFrame(rows, schema=SCHEMA)
 
 
 def figure(points: pl.DataFrame) -> go.Figure:
-    """A panel per task; markers with bars are scores, lines with bands laws, dots open weights."""
+    """A panel per task; markers with bars are scores, lines with bands laws, dots open weights.
+
+    A ring on the dots is where a law comes to beat them.
+    """
     groups = points.partition_by("task", "metric", maintain_order=True)
     drawn = panels([part["task"][0] for part in groups], columns=2, height=250)
     look_of = looks(points["arm"])
@@ -97,18 +139,67 @@ def figure(points: pl.DataFrame) -> go.Figure:
                 mode="markers",
                 marker={"color": look.colour, "symbol": look.symbol, "size": 8},
                 name=look.name,
-                hovertemplate=f"{look.name}, %{{x:,}} images: %{{y:.3f}}<extra></extra>",
+                customdata=[_hover(row) for row in score.iter_rows(named=True)],
+                hovertemplate=f"{look.name}, %{{x:,}} images: %{{y:.3f}}%{{customdata}}"
+                "<extra></extra>",
                 showlegend=look.name not in named,
                 **shared,
             )
             named.add(look.name)
+            for row in part.filter(pl.col("kind") == "beats").iter_rows(named=True):
+                drawn.add_scatter(**_mark(row, look), **shared)
         drawn.update_layout({f"xaxis{where.x[1:]}": axis})
         drawn.update_layout({f"yaxis{where.y[1:]}": {"title": {"text": group["metric"][0]}}})
     drawn.add_scatter(
         **{"x": [None], "y": [None], "mode": "lines", "name": "open weights"},
         line={"color": NEUTRAL, "width": 1.3, "dash": "dot"},
     )
+    if len(points.filter(pl.col("kind") == "beats")):
+        drawn.add_scatter(
+            **{"x": [None], "y": [None], "mode": "markers", "name": "the law beats them from here"},
+            marker={
+                **{"symbol": "circle-open", "size": 11, "color": NEUTRAL},
+                "line": {"width": 2.2},
+            },
+        )
     return drawn
+
+
+def _hover(row: dict[str, Any]) -> str:
+    """Every coordinate of a score, below its value."""
+    lines = []
+    if row["low"] is not None:
+        lines.append(f"95% {row['low']:.3f} to {row['high']:.3f}")
+    seeds = f"{row['seeds']} seed{'s' if row['seeds'] != 1 else ''}"
+    epochs = "" if row["epochs"] is None else f", {row['epochs']:,.3g} epochs"
+    lines.append(f"from {plain(row['start_from'])}, {seeds}{epochs}")
+    if row["probe"] is not None:
+        tested = "" if row["n_test"] is None else f", {row['n_test']:,} test images"
+        lines.append(f"{plain(row['probe'])} probe{tested}")
+    return "".join(f"<br>{line}" for line in lines)
+
+
+def _mark(row: dict[str, Any], look: Look) -> dict[str, Any]:
+    """Where a law beats its open weights: an open ring on their line, with its interval."""
+    at, low, high = row["images"], row["images_low"], row["images_high"]
+    words = f"{'fewer' if low is None else images_in_words(low, digits=2)} to "
+    words += "beyond the data" if high is None else images_in_words(high, digits=2)
+    return {
+        **{"x": [at], "y": [row["value"]], "mode": "markers", "showlegend": False},
+        "marker": {
+            **{"symbol": "circle-open", "size": 13, "color": look.colour},
+            "line": {"width": 2.2},
+        },
+        "error_x": {
+            **{"type": "data", "array": [0.0 if high is None else high - at], "width": 0},
+            **{"arrayminus": [0.0 if low is None else at - low], "color": look.colour},
+            "thickness": 2.2,
+        },
+        "hovertemplate": (
+            f"{look.name} beats its open weights from about "
+            f"{images_in_words(at, digits=2)} images on<br>95% {words}<extra></extra>"
+        ),
+    }
 
 
 def _bars(score: pl.DataFrame, colour: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from radsweep.laws.answers import Answer, answers_from
 from radsweep.laws.curves import NEEDED
 
 NEEDS = {
-    "scores": (*NEEDED, "ci_low", "ci_high", "n_positive"),
+    "scores": (*NEEDED, "ci_low", "ci_high", "n_positive", "n_test", "epochs"),
     "cells": (
         *("cell", "paradigm", "images", "seed", "state", "spent", "images_seen", "steps"),
         *("flops", "seconds", "reason", "workers"),

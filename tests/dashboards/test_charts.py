@@ -10,6 +10,7 @@ from radsweep.dashboards.charts import Chart, charts, read
 from radsweep.dashboards.style import image_axis, looks
 from radsweep.dashboards.tables import Tables
 from radsweep.errors import SpecError
+from radsweep.laws.sentences import crossing_of
 from tests.dashboards.toy import METRICS, SCALES, STARTS, toy_tables, truth
 
 TABLES = toy_tables()
@@ -195,3 +196,26 @@ def test_a_slider_steps_through_states_of_every_panel() -> None:
         restyle, heading = step.args
         assert all(len(values) == panels for values in restyle.values())
         assert "best open weights" in heading["title.text"]
+
+
+def test_a_ring_stands_where_a_law_beats_its_open_weights_and_nowhere_else() -> None:
+    points = chart("scaling_curves").points(TABLES)
+    rings = {(row["task"], row["arm"]): row for row in points.filter(kind="beats").to_dicts()}
+    for one in TABLES.analyses:
+        crossing, key = crossing_of(one), (one.curve.title, one.curve.arm)
+        assert (key in rings) == (crossing is not None and crossing.images is not None)
+        if crossing is not None and crossing.images is not None:
+            row = rings[key]
+            found = (row["images"], row["images_low"], row["images_high"])
+            assert found == (crossing.images, crossing.low, crossing.high)
+    assert rings
+
+
+def test_hovering_tells_every_coordinate_of_a_score() -> None:
+    points = chart("scaling_curves").points(TABLES)
+    figure = chart("scaling_curves").figure(points)
+    texts = [text for trace in figure.data for text in trace.customdata or ()]
+    assert len(texts) == len(points.filter(kind="score"))
+    assert all("95% " in text and " to " in text for text in texts)
+    assert any("from medimageinsight, 2 seeds, 427 epochs" in text for text in texts)
+    assert any("segment probe, 4,000 test images" in text for text in texts)
