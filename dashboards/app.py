@@ -177,17 +177,24 @@ class Reader:
         self._tables: Tables | None = None
         self._books: dict[str, Book] = {}
 
-    def read(self, page: str) -> tuple[Book, str]:
-        """The current book with the charts of one page, and a mark that differs when it does."""
+    def read(self, page: str, *, again: bool = True) -> tuple[Book, str]:
+        """The current book with the charts of one page, and a mark that differs when it does.
+
+        Args:
+            page: whose charts are drawn.
+            again: read the tables anew, if they were read before.
+        """
         with self._lock:
-            tables = self._load()
-            seen = tables.fingerprint()
-            if self._tables is None or seen != self._seen:
-                self._tables, self._seen, self._books = tables, seen, {}
+            if self._tables is None or again:
+                tables = self._load()
+                seen = tables.fingerprint()
+                if seen != self._seen:
+                    self._tables, self._seen, self._books = tables, seen, {}
+            assert self._tables is not None
             name = page if page in PAGES else PAGES[0]
             if name not in self._books:
                 self._books[name] = book(self._tables, [name])
-            return self._books[name], "-".join(map(str, seen))
+            return self._books[name], "-".join(map(str, self._seen or ()))
 
 
 def build_app(load: Callable[[], Tables], refresh_seconds: float = REFRESH_SECONDS) -> dash.Dash:
@@ -234,7 +241,9 @@ def build_app(load: Callable[[], Tables], refresh_seconds: float = REFRESH_SECON
     def show(_ticks: int | None, hashed: str | None, mark: str | None) -> tuple[Any, ...]:
         try:
             wanted = (hashed or "").removeprefix("#")
-            shown, seen = reader.read(wanted)
+            # Who turns a page waits for the drawing only; the store is read at the clock's tick.
+            is_tick = dash.ctx.triggered_id != "where"
+            shown, seen = reader.read(wanted, again=is_tick)
         except RadsweepError as error:
             return [html.H1("radsweep")], [], html.P(str(error), className="note"), None
         chosen = next((page for page in shown.pages if page.name == wanted), shown.pages[0])

@@ -95,7 +95,7 @@ def figure(points: pl.DataFrame) -> go.Figure:
         shown = [_shown(part.filter(pl.col("images") == images), mine) for images in grid]
         for step, state in enumerate(shown):
             states[step].append(state)
-        drawn.add_scatter(
+        drawn.scatter(
             **{"y": [look_of[arm].name for arm in mine], "x": shown[first]["x"]},
             **{"mode": "markers+text", "textposition": "top center", "showlegend": False},
             text=shown[first]["text"],
@@ -116,8 +116,7 @@ def figure(points: pl.DataFrame) -> go.Figure:
         if isinstance(low, float) and isinstance(high, float):
             room = 0.12 * (high - low) + 0.005
             axis["range"] = [max(low - room, -0.02), min(high + room, 1.02)]
-        drawn.update_layout({f"xaxis{where.x[1:]}": axis})
-        drawn.update_layout({f"yaxis{where.y[1:]}": {"range": [-0.6, len(mine) - 0.2]}})
+        drawn.axes(where, x=axis, y={"range": [-0.6, len(mine) - 0.2]})
     steps = [
         Step(
             images_short(float(f"{images:.2g}")),
@@ -127,7 +126,7 @@ def figure(points: pl.DataFrame) -> go.Figure:
         for images, state in zip(grid, states, strict=True)
     ]
     add_slider(drawn, steps, first)
-    return drawn
+    return drawn.figure()
 
 
 def _first_step(points: pl.DataFrame, grid: list[float]) -> int:

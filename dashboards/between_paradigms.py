@@ -50,7 +50,7 @@ def figure(points: pl.DataFrame) -> go.Figure:
     named: set[tuple[str, str]] = set()
     for i, group in enumerate(groups):
         where = place(i)
-        drawn.add_scatter(
+        drawn.scatter(
             x=[10 ** axis["range"][0], 10 ** axis["range"][1]],
             **{"y": [0, 0], "mode": "lines", "line": {"color": NEUTRAL, "width": 1}},
             **{"hoverinfo": "skip", "showlegend": False, **where.axes},
@@ -60,7 +60,7 @@ def figure(points: pl.DataFrame) -> go.Figure:
             index = pairs.index(pair)
             colour, symbol = OTHERS[index % len(OTHERS)]
             title = f"{plain(paradigm_title(pair[0]))} minus {plain(paradigm_title(pair[1]))}"
-            drawn.add_scatter(
+            drawn.scatter(
                 x=(part["images"] * DODGE ** (index - (len(pairs) - 1) / 2)).to_list(),
                 y=part["difference"].to_list(),
                 customdata=part.select("images", "low", "high", "p_holm").rows(),
@@ -85,7 +85,7 @@ def figure(points: pl.DataFrame) -> go.Figure:
                 **where.axes,
             )
             named.add(pair)
-        drawn.update_layout({f"xaxis{where.x[1:]}": axis})
+        drawn.axes(where, x=axis)
         label = {"title": {"text": f"{group['metric'][0]} difference"}}
-        drawn.update_layout({f"yaxis{where.y[1:]}": label})
-    return drawn
+        drawn.axes(where, y=label)
+    return drawn.figure()

@@ -59,7 +59,7 @@ def figure(points: pl.DataFrame) -> go.Figure:
         where = place(i)
         for part in group.partition_by("paradigm", maintain_order=True):
             look = look_of[part["paradigm"][0]]
-            drawn.add_scatter(
+            drawn.scatter(
                 **{"x": part["images"].to_list(), "y": part["value"].to_list(), "mode": "markers"},
                 marker={"color": look.colour, "symbol": look.symbol, "size": 8, "opacity": 0.8},
                 **{"name": look.name, "legendgroup": look.name},
@@ -68,11 +68,11 @@ def figure(points: pl.DataFrame) -> go.Figure:
                 **where.axes,
             )
             named.add(look.name)
-        drawn.update_layout({f"xaxis{where.x[1:]}": axis})
+        drawn.axes(where, x=axis)
         free = (
             {"type": "log", "dtick": 1}
             if group["quantity"][0] == "epochs"
             else {"rangemode": "tozero"}
         )
-        drawn.update_layout({f"yaxis{where.y[1:]}": free})
-    return drawn
+        drawn.axes(where, y=free)
+    return drawn.figure()

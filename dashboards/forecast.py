@@ -72,8 +72,8 @@ def figure(points: pl.DataFrame) -> go.Figure:
                     continue
                 x = law["images"].to_list()
                 filled = band(x, law["low"].to_list(), law["high"].to_list(), look.colour)
-                drawn.add_trace(filled.update(shared))
-                drawn.add_scatter(
+                drawn.scatter(**filled, **shared)
+                drawn.scatter(
                     **{"x": x, "y": law["value"].to_list(), "mode": "lines", "showlegend": False},
                     line={"color": look.colour, "width": 2, "dash": dash},
                     customdata=law.select("low", "high").rows(),
@@ -84,7 +84,7 @@ def figure(points: pl.DataFrame) -> go.Figure:
                     **shared,
                 )
             score = part.filter(pl.col("kind") == "score")
-            drawn.add_scatter(
+            drawn.scatter(
                 **{"x": score["images"].to_list(), "y": score["value"].to_list()},
                 mode="markers",
                 marker={"color": look.colour, "symbol": look.symbol, "size": 7},
@@ -92,11 +92,12 @@ def figure(points: pl.DataFrame) -> go.Figure:
                 **{"name": look.name, "showlegend": look.name not in named, **shared},
             )
             named.add(look.name)
-        drawn.update_layout({f"xaxis{where.x[1:]}": axis})
-        drawn.update_layout({f"yaxis{where.y[1:]}": {"title": {"text": group["metric"][0]}}})
-        drawn.add_shape(
-            **{"type": "line", "x0": scales[-1], "x1": scales[-1], "y0": 0, "y1": 1},
-            **{"xref": where.x, "yref": f"{where.y} domain"},
-            line={"color": NEUTRAL, "width": 1, "dash": "dot"},
+        drawn.axes(where, x=axis, y={"title": {"text": group["metric"][0]}})
+        drawn.layout.setdefault("shapes", []).append(
+            {
+                **{"type": "line", "x0": scales[-1], "x1": scales[-1], "y0": 0, "y1": 1},
+                **{"xref": where.x, "yref": f"{where.y} domain"},
+                "line": {"color": NEUTRAL, "width": 1, "dash": "dot"},
+            }
         )
-    return drawn
+    return drawn.figure()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 import polars as pl
 
-from radsweep.dashboards.style import faded, looks, panel_layout, place
+from radsweep.dashboards.style import faded, looks, panels, place
 from radsweep.dashboards.tables import Tables
 from radsweep.laws.words import images_short
 
@@ -68,43 +68,35 @@ def line_panels(
     """
     look_of = looks(points["paradigm"])
     groups = points.partition_by(*by, maintain_order=True)
-    layout = panel_layout(titles, columns=3, height=height)
+    drawn = panels(titles, columns=3, height=height)
     scales = sorted(points["images"].unique())
     strength = {n: 0.3 + 0.7 * (i + 1) / len(scales) for i, n in enumerate(scales)}
-    traces = []
     for i, (group, shown) in enumerate(zip(groups, formats, strict=True)):
         where = place(i)
         for part in group.partition_by("cell", maintain_order=True):
             look, images = look_of[part["paradigm"][0]], part["images"][0]
             name = f"{look.name}, {images_short(images)} images, seed {part['seed'][0]}"
-            traces.append(
-                dict(
-                    **{"type": "scatter", "mode": "lines", "showlegend": False, **where.axes},
-                    **{"x": part["spent"].to_list(), "y": part["value"].to_list()},
-                    line={"color": faded(look.colour, strength[images]), "width": 1.5},
-                    hovertemplate=f"{name}, %{{x:.0%}} spent: %{{y:{shown}}}<extra></extra>",
-                )
+            drawn.scatter(
+                **{"mode": "lines", "showlegend": False, **where.axes},
+                **{"x": part["spent"].to_list(), "y": part["value"].to_list()},
+                line={"color": faded(look.colour, strength[images]), "width": 1.5},
+                hovertemplate=f"{name}, %{{x:.0%}} spent: %{{y:{shown}}}<extra></extra>",
             )
-        layout[f"xaxis{where.x[1:]}"] |= {
-            **{"range": [0, 1.02], "tickformat": ".0%", "title": {"text": "budget spent"}}
-        }
-        if shown.endswith("%"):
-            layout[f"yaxis{where.y[1:]}"] |= {"tickformat": ".2~p", "rangemode": "tozero"}
+        share = {"range": [0, 1.02], "tickformat": ".0%", "title": {"text": "budget spent"}}
+        is_share = shown.endswith("%")
+        drawn.axes(
+            where, x=share, y={"tickformat": ".2~p", "rangemode": "tozero"} if is_share else None
+        )
     for images in scales:
-        traces.append(
-            dict(
-                **{"type": "scatter", "x": [None], "y": [None], "mode": "lines"},
-                name=f"{images_short(images)} images",
-                line={"color": faded("#7A7F87", strength[images]), "width": 2.5},
-            )
+        drawn.scatter(
+            **{"x": [None], "y": [None], "mode": "lines"},
+            name=f"{images_short(images)} images",
+            line={"color": faded("#7A7F87", strength[images]), "width": 2.5},
         )
     if free_colour:
-        traces += [
-            dict(
-                **{"type": "scatter", "x": [None], "y": [None], "mode": "lines"},
+        for look in look_of.values():
+            drawn.scatter(
+                **{"x": [None], "y": [None], "mode": "lines"},
                 **{"name": look.name, "line": {"color": look.colour, "width": 2.5}},
             )
-            for look in look_of.values()
-        ]
-    # All at once: a figure of many panels checks itself again at every addition.
-    return go.Figure(data=traces, layout=layout)
+    return drawn.figure()

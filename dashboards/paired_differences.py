@@ -49,7 +49,7 @@ def figure(points: pl.DataFrame) -> go.Figure:
     named: set[str] = set()
     for i, group in enumerate(groups):
         where = place(i)
-        drawn.add_scatter(
+        drawn.scatter(
             x=[10 ** axis["range"][0], 10 ** axis["range"][1]],
             **{"y": [0, 0], "mode": "lines", "line": {"color": NEUTRAL, "width": 1}},
             **{"hoverinfo": "skip", "showlegend": False, **where.axes},
@@ -58,7 +58,7 @@ def figure(points: pl.DataFrame) -> go.Figure:
             look = look_of[part["arm"][0]]
             factor = DODGE ** (list(look_of).index(part["arm"][0]) - (len(look_of) - 1) / 2)
             filled = part["is_decided"].to_list()
-            drawn.add_scatter(
+            drawn.scatter(
                 x=(part["images"] * factor).to_list(),
                 y=part["difference"].to_list(),
                 customdata=part.select("images", "low", "high").rows(),
@@ -87,7 +87,7 @@ def figure(points: pl.DataFrame) -> go.Figure:
                 **where.axes,
             )
             named.add(look.name)
-        drawn.update_layout({f"xaxis{where.x[1:]}": axis})
+        drawn.axes(where, x=axis)
         title = f"{group['metric'][0]} difference"
-        drawn.update_layout({f"yaxis{where.y[1:]}": {"title": {"text": title}}})
-    return drawn
+        drawn.axes(where, y={"title": {"text": title}})
+    return drawn.figure()

@@ -117,13 +117,13 @@ def figure(points: pl.DataFrame) -> go.Figure:
                 x = law["images"].to_list()
                 filled = band(x, law["low"].to_list(), law["high"].to_list(), look.colour)
                 line = {"color": look.colour, "width": 2}
-                drawn.add_trace(filled.update(shared))
-                drawn.add_scatter(
+                drawn.scatter(**filled, **shared)
+                drawn.scatter(
                     **{"x": x, "y": law["value"].to_list(), "mode": "lines", "line": line},
                     **{"hoverinfo": "skip", "showlegend": False, **shared},
                 )
             if len(base):
-                drawn.add_scatter(
+                drawn.scatter(
                     x=[10 ** axis["range"][0], 10 ** axis["range"][1]],
                     y=base["value"].to_list() * 2,
                     mode="lines",
@@ -132,7 +132,7 @@ def figure(points: pl.DataFrame) -> go.Figure:
                     showlegend=False,
                     **shared,
                 )
-            drawn.add_scatter(
+            drawn.scatter(
                 x=score["images"].to_list(),
                 y=score["value"].to_list(),
                 error_y=_bars(score, look.colour),
@@ -147,22 +147,21 @@ def figure(points: pl.DataFrame) -> go.Figure:
             )
             named.add(look.name)
             for row in part.filter(pl.col("kind") == "beats").iter_rows(named=True):
-                drawn.add_scatter(**_mark(row, look), **shared)
-        drawn.update_layout({f"xaxis{where.x[1:]}": axis})
-        drawn.update_layout({f"yaxis{where.y[1:]}": {"title": {"text": group["metric"][0]}}})
-    drawn.add_scatter(
+                drawn.scatter(**_mark(row, look), **shared)
+        drawn.axes(where, x=axis, y={"title": {"text": group["metric"][0]}})
+    drawn.scatter(
         **{"x": [None], "y": [None], "mode": "lines", "name": "open weights"},
         line={"color": NEUTRAL, "width": 1.3, "dash": "dot"},
     )
     if len(points.filter(pl.col("kind") == "beats")):
-        drawn.add_scatter(
+        drawn.scatter(
             **{"x": [None], "y": [None], "mode": "markers", "name": "the law beats them from here"},
             marker={
                 **{"symbol": "circle-open", "size": 11, "color": NEUTRAL},
                 "line": {"width": 2.2},
             },
         )
-    return drawn
+    return drawn.figure()
 
 
 def _hover(row: dict[str, Any]) -> str:

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-import plotly.graph_objects as go
-
-from radsweep.dashboards.style import BOTTOM
+from radsweep.dashboards.style import BOTTOM, Drawing
 
 SLIDER_HEIGHT = 90
 
@@ -26,7 +24,7 @@ class Step:
     """Trace attributes (dotted names) of each panel's one trace, in their order."""
 
 
-def add_slider(drawn: go.Figure, steps: Sequence[Step], first: int) -> None:
+def add_slider(drawn: Drawing, steps: Sequence[Step], first: int) -> None:
     """Put the slider under ``drawn``, whose traces stand as in step ``first``.
 
     Every step has the same attribute names for as many panels as the figure has traces.
@@ -43,19 +41,19 @@ def add_slider(drawn: go.Figure, steps: Sequence[Step], first: int) -> None:
         }
         for step in steps
     ]
-    drawn.update_layout(
-        height=drawn.layout.height + SLIDER_HEIGHT,
-        margin={"b": BOTTOM + SLIDER_HEIGHT},
-        title={
+    drawn.layout |= {
+        "height": drawn.layout["height"] + SLIDER_HEIGHT,
+        "margin": {"b": BOTTOM + SLIDER_HEIGHT},
+        "title": {
             **{"text": steps[first].heading, "x": 0, "xref": "paper", "xanchor": "left"},
             **{"y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 18}},
             "font": {"size": 13},
         },
-        sliders=[
+        "sliders": [
             {
                 **{"active": first, "steps": made, "x": 0, "len": 1, "y": 0, "yanchor": "top"},
                 **{"pad": {"t": 62, "b": 6}, "currentvalue": {"visible": False}},
                 **{"font": {"size": 10}, "ticklen": 4, "transition": {"duration": 0}},
             }
         ],
-    )
+    }

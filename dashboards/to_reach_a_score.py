@@ -142,7 +142,7 @@ def figure(points: pl.DataFrame) -> go.Figure:
         for step, gain in enumerate(gains):
             states[step].append(_shown(part.filter(pl.col("gain") == gain), mine))
         now = states[first][-1]
-        drawn.add_scatter(
+        drawn.scatter(
             **{"y": [look_of[arm].name for arm in mine], "x": now["x"], "text": now["text"]},
             **{"mode": "markers+text", "textposition": now["textposition"], "showlegend": False},
             marker={
@@ -157,11 +157,10 @@ def figure(points: pl.DataFrame) -> go.Figure:
             },
             **{"hoverinfo": "text", "cliponaxis": False, **where.axes},
         )
-        drawn.update_layout({f"xaxis{where.x[1:]}": image_axis(ends)})
-        drawn.update_layout({f"yaxis{where.y[1:]}": {"range": [-0.6, len(mine) - 0.2]}})
+        drawn.axes(where, x=image_axis(ends), y={"range": [-0.6, len(mine) - 0.2]})
     steps = [
         Step(f"{gain:+.3f}", _heading(gain, points.filter(pl.col("gain") == gain)), tuple(state))
         for gain, state in zip(gains, states, strict=True)
     ]
     add_slider(drawn, steps, first)
-    return drawn
+    return drawn.figure()

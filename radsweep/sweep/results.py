@@ -43,7 +43,7 @@ Found = TypeVar("Found")
 @final
 @dataclass(frozen=True)
 class Kept:
-    """What was read and cannot change any more: records, logs of finished cells, scores.
+    """What was read of one sweep and cannot change any more: records, finished logs, scores.
 
     One that is handed in again spares its reader the store. Whoever deletes parts of a store while
     it is read sees them until a new one begins.
@@ -54,7 +54,7 @@ class Kept:
     logs: dict[str, pl.DataFrame] = field(default_factory=dict)
     """Of finished cells, by cell."""
     scores: dict[str, pl.DataFrame] = field(default_factory=dict)
-    """By trial."""
+    """By trial, the sweep's cells alone."""
 
 
 def _side_by_side(read: Callable[[One], Found], many: Iterable[One]) -> list[Found]:
@@ -71,9 +71,9 @@ def read_scores(sweep: Sweep, store: Store, kept: Kept | None = None) -> pl.Data
     keys = sorted({key for cell, found in trials.items() if cell in wanted for key in found})
     unread = [key for key in keys if key not in known]
     if unread:
-        known.update(scores.read_each(store, unread))
-    rows = [known[key] for key in keys if key in known]
-    return pl.concat([scores.SCHEMA.to_frame(), *rows]).filter(pl.col("cell").is_in(wanted))
+        for key, rows in scores.read_each(store, unread).items():
+            known[key] = rows.filter(pl.col("cell").is_in(wanted))
+    return pl.concat([scores.SCHEMA.to_frame(), *(known[key] for key in keys if key in known)])
 
 
 def read_records(sweep: Sweep, store: Store, kept: Kept | None = None) -> dict[str, Record]:

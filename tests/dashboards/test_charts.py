@@ -3,6 +3,7 @@
 import json
 from types import ModuleType
 
+import plotly.graph_objects as go
 import polars as pl
 import pytest
 
@@ -23,6 +24,8 @@ def test_every_chart_draws_the_toy_sweep(chart: Chart) -> None:
     assert len(points) > 0
     figure = json.loads(chart.figure(points).to_json())
     assert figure["data"]
+    # Drawn without Plotly's checks, for speed; here they refuse what it does not know.
+    assert go.Figure(figure).to_plotly_json().keys() == {"data", "layout"}
     assert chart.question.endswith("?")
 
 

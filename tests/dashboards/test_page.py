@@ -203,6 +203,10 @@ def test_the_live_app_serves_the_pages_that_the_file_holds() -> None:
     assert "The laws, carried one decade beyond the data" in json.dumps(response["body"])
     call["state"] = [{"id": "mark", "property": "data", "value": response["mark"]["data"]}]
     assert client.post("/_dash-update-component", json=call).status_code == 204
+    # Who turns pages waits for no reading of the store; the clock does that.
+    assert len(loads) == 1
+    call["changedPropIds"] = ["clock.n_intervals"]
+    assert client.post("/_dash-update-component", json=call).status_code == 204
     assert len(loads) == 2
 
 
