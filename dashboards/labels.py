@@ -23,7 +23,7 @@ def points(tables: Tables) -> pl.DataFrame:
     interval ends), n_positive. The open weights are images 0. Frequent labels come first. A task
     with several probes is one task per probe.
     """
-    headline = tables.scores.filter("headline", pl.col("split") == "test").select(WHERE).unique()
+    headline = tables.headline.filter(pl.col("split") == "test").select(WHERE).unique()
     several_probes = pl.col("probe").n_unique().over("task") > 1
     task = pl.when(several_probes).then(pl.format("{} ({})", "task", "probe")).otherwise("task")
     own = tables.scores.join(headline, on=WHERE, how="semi").filter(pl.col("split") == "test")

@@ -61,7 +61,7 @@ def _known(tables: Tables) -> dict[tuple[Any, ...], tuple[Any, ...]]:
     """Of every headline number: epochs (mean over seeds), test images, probe."""
     place = ("task", "metric", "paradigm", "start_from", "images")
     found = (
-        tables.scores.filter(pl.col("headline") & (pl.col("split") == "test"))
+        tables.headline.filter(pl.col("split") == "test")
         .group_by(*place, "probe")
         .agg(pl.col("epochs").mean(), pl.col("n_test").max())
     )

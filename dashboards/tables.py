@@ -62,9 +62,14 @@ class Tables:
             raise SpecError(f"the sweep's description lacks {', '.join(lacking)}")
 
     @cached_property
+    def headline(self) -> pl.DataFrame:
+        """The score rows by which tasks are plotted first: few of many."""
+        return self.scores.filter("headline")
+
+    @cached_property
     def analyses(self) -> tuple[Analysis, ...]:
         """Every headline curve, analysed once for all sentences and charts."""
-        return analyse(self.scores)
+        return analyse(self.headline)
 
     @cached_property
     def answers(self) -> tuple[Answer, ...]:
