@@ -18,7 +18,8 @@ from radsweep.corpus.subset import SubsetIndex
 from radsweep.errors import CellError, PreemptedError, SpecError
 from radsweep.keys import seed_of
 from radsweep.pretrain.cell import fit
-from radsweep.pretrain.loop import Ranks
+from radsweep.pretrain.loop import Ranks, Row
+from radsweep.pretrain.metrics import CellGauges, count_end
 from radsweep.pretrain.nodes import HereIsDraining
 from radsweep.specs import Cell
 from radsweep.store import Store
@@ -75,9 +76,13 @@ def _train(config: dict[str, Any]) -> dict[str, Any]:
     ranks = Ranks(rank=context.get_world_rank(), size=context.get_world_size(), device=get_device())
     torch.set_num_threads(max(1, int(workers.cpus)))
 
-    def report(row: dict[str, float]) -> None:
+    gauges = CellGauges(cell) if ranks.rank == 0 else None
+
+    def report(row: Row) -> None:
         # A barrier over the ranks and Ray's own heartbeat; figures of record go to the store.
         ray.train.report({"spent": row["spent"], "loss": row["loss"]})
+        if gauges is not None:
+            gauges.tell(row)
 
     def must_leave() -> bool:
         # A barrier as well, so that all ranks hear the same.
@@ -91,7 +96,7 @@ def _alone(cell: Cell, store: Store, workers: Workers) -> dict[str, Any]:
     device = torch.device("cuda" if workers.gpus else "cpu")
     torch.set_num_threads(max(1, int(workers.cpus)))
     ranks = Ranks(device=device)
-    return _answer(cell, store, ranks, workers, lambda row: None, HereIsDraining())
+    return _answer(cell, store, ranks, workers, CellGauges(cell).tell, HereIsDraining())
 
 
 def _answer(
@@ -99,7 +104,7 @@ def _answer(
     store: Store,
     ranks: Ranks,
     workers: Workers,
-    report: Any,
+    report: Callable[[Row], None],
     must_leave: Callable[[], bool],
 ) -> dict[str, Any]:
     try:
@@ -131,6 +136,7 @@ def run_cell(cell: Cell, store: Store, workers: Workers) -> Record:
     while (answer := _attempt(cell, store, workers))["state"] == "preempted":
         # Ray starts nothing on a node that is about to go, so the next attempt is elsewhere.
         continue
+    count_end(cell, answer["state"])
     if answer["state"] != "done":
         fault = CellError(answer["reason"])
         fault.state = answer["state"]
