@@ -73,6 +73,8 @@ def _taken(tables: Tables) -> list[str]:
     measured = hours.select(pl.sum_horizontal(list(spending.KINDS)).sum()).item()
     said = f"Pretraining has taken {_hours(measured)}"
     plan = tables.sweep.get("plan")
+    if spending.on_cpu(tables):
+        return [f"{said}, of CPU processes."]
     if plan is None:
         return [f"{said}. `radsweep plan` keeps what was planned, to compare it with."]
     if hours["planned"].null_count():

@@ -25,14 +25,20 @@ KINDS = {
 LOST = ("failed", "collapsed", "diverged")
 
 
+def on_cpu(tables: Tables) -> bool:
+    """Whether any cell was trained without a GPU."""
+    return bool((tables.cells["device"].drop_nulls() == "cpu").any())
+
+
 def points(tables: Tables) -> pl.DataFrame:
     """Device-hours by paradigm, measured; planned ones and money where a plan was kept.
 
     Columns paradigm, done, running, lost (measured device-hours by how the cell stands), planned
     (device-hours of all its cells on the plan's machine), usd (spent, at the plan's price),
-    usd_planned. ``radsweep plan`` keeps the plan; without one the last three are null.
+    usd_planned. ``radsweep plan`` keeps the plan; without one the last three are null, and where
+    cells ran on CPUs: hours of those cannot be held against hours of the plan's devices.
     """
-    plan: dict[str, Any] | None = tables.sweep.get("plan")
+    plan: dict[str, Any] | None = None if on_cpu(tables) else tables.sweep.get("plan")
     cells = tables.cells.filter(pl.col("images") > 0)
     if not len(cells):
         return pl.DataFrame(schema=SCHEMA)

@@ -19,7 +19,7 @@ NEEDS = {
     "scores": (*NEEDED, "ci_low", "ci_high", "n_positive", "n_test", "epochs"),
     "cells": (
         *("cell", "paradigm", "images", "seed", "state", "spent", "images_seen", "steps"),
-        *("flops", "seconds", "reason", "workers"),
+        *("flops", "seconds", "reason", "workers", "device"),
         *("images_per_second", "data_wait", "mfu", "loss"),
     ),
     "steps": ("cell", "spent", "loss"),

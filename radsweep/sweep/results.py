@@ -31,6 +31,7 @@ CELLS = pl.Schema(
         "mfu": pl.Float64,
         "loss": pl.Float64,
         "workers": pl.Int64,
+        "device": pl.String,
         "reason": pl.String,
         "finished_at": pl.String,
     }
@@ -124,6 +125,7 @@ def _cell_row(cell: Cell, record: Record | None, said: dict[str, Any] | None) ->
             "flops": record.flops,
             "seconds": record.seconds,
             "workers": record.workers,
+            "device": record.device,
             "finished_at": record.finished_at,
         }
     assert said is not None
@@ -131,7 +133,7 @@ def _cell_row(cell: Cell, record: Record | None, said: dict[str, Any] | None) ->
     return row | {
         "state": said["state"],
         "steps": said.get("step"),
-        **{name: said.get(name) for name in (*told, "workers", "reason")},
+        **{name: said.get(name) for name in (*told, "workers", "device", "reason")},
     }
 
 

@@ -36,7 +36,7 @@ from radsweep.sweep.watch import watching
 
 HELD_POLL_SECONDS = 2.0
 
-COST = ("spent", "images_seen", "step", "seconds", "workers")
+COST = ("spent", "images_seen", "step", "seconds", "workers", "device")
 """What is kept of a cell that ended badly: what it took."""
 
 

@@ -65,6 +65,14 @@ def test_without_a_plan_no_plan_is_made_up() -> None:
     assert "`radsweep plan` keeps what was planned" in texts(cards(tables)["Now"])[1]
 
 
+def test_hours_of_cpus_are_not_held_against_a_plan_for_gpus() -> None:
+    cells = TABLES.cells.with_columns(device=pl.lit("cpu"))
+    tables = Tables(TABLES.scores, cells, TABLES.steps, TABLES.sweep)
+    assert spending.points(tables).select("planned", "usd").null_count().row(0) == (3, 3)
+    said = texts(cards(tables)["Now"])[1]
+    assert said.endswith("device-hours, of CPU processes.") and "USD" not in said
+
+
 def test_a_plan_that_lacks_a_cell_is_not_summed() -> None:
     known = dict(list(TABLES.sweep["plan"]["cells"].items())[1:-1])
     sweep = {**TABLES.sweep, "plan": {**TABLES.sweep["plan"], "cells": known}}

@@ -154,6 +154,7 @@ def _cells(seeds: tuple[int, ...]) -> pl.DataFrame:
                 if state == "done"
                 else None,
                 "workers": 8,
+                "device": "NVIDIA H100",
                 "images_per_second": 905.0 if state == "running" else None,
                 "data_wait": 0.03 if state == "running" else None,
                 "mfu": 0.41 if state == "running" else None,
