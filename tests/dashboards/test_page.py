@@ -237,3 +237,48 @@ def test_a_book_lists_what_the_sweep_is() -> None:
     assert shown.facts[0] == "corpus toy@1"
     assert "33 cells (29 done" in shown.facts[1]
     assert [page.name for page in shown.pages] == list(PAGES)
+
+
+def _curve(values: dict[int, float | None]) -> pl.DataFrame:
+    """The toy's findings of CLIP, with these values at these scales and draws around them."""
+    rows = TABLES.scores.filter("headline", task="findings", paradigm="clip", seed=0)
+    rows = rows.filter(pl.col("images").is_in(list(values)))
+    value = pl.col("images").replace_strict(values, return_dtype=pl.Float64)
+    shifted = pl.col("draws").list.eval(pl.element() - pl.element().mean())
+    moved = rows.with_columns(value=value, draws=shifted).with_columns(
+        draws=pl.when(pl.col("value").is_finite()).then(pl.col("draws")).otherwise(None)
+    )
+    draws = [
+        None if d is None or v is None else [x + v for x in d]
+        for v, d in moved.select("value", "draws").rows()
+    ]
+    return moved.with_columns(draws=pl.Series(draws, dtype=pl.List(pl.Float32)))
+
+
+NAN = float("nan")
+PATHOLOGICAL: dict[str, dict[int, float | None]] = {
+    "flat": {0: 0.6, 30_000: 0.6001, 50_000: 0.5999, 100_000: 0.6, 1_000_000: 0.6002},
+    "falling": {0: 0.7, 30_000: 0.65, 50_000: 0.6, 100_000: 0.55, 1_000_000: 0.5},
+    "two points": {0: 0.6, 30_000: 0.62, 1_000_000: 0.7},
+    "one point": {0: 0.6, 30_000: 0.62},
+    "all equal": {0: 0.6, 30_000: 0.6, 50_000: 0.6, 100_000: 0.6, 1_000_000: 0.6},
+    "not a number": {0: 0.6, 30_000: NAN, 50_000: 0.6, 100_000: NAN, 1_000_000: 0.7},
+    "nothing but nan": {0: NAN, 30_000: NAN, 50_000: NAN, 100_000: NAN},
+    "missing": {0: 0.6, 30_000: None, 50_000: 0.61, 100_000: 0.63, 1_000_000: 0.7},
+    "perfect": {0: 1.0, 30_000: 1.0, 50_000: 1.0, 100_000: 1.0, 1_000_000: 1.0},
+    "nothing": {0: 0.0, 30_000: 0.0, 50_000: 0.0, 100_000: 0.0},
+    "no open weights": {30_000: 0.6, 50_000: 0.62, 100_000: 0.65, 1_000_000: 0.7},
+}
+
+
+@pytest.mark.parametrize("kind", PATHOLOGICAL)
+def test_a_pathological_curve_is_a_page_with_a_sentence_and_without_nan(
+    kind: str, tmp_path: Path
+) -> None:
+    tables = Tables(_curve(PATHOLOGICAL[kind]), TABLES.cells, TABLES.steps, TABLES.sweep)
+    document = export_html(tables, tmp_path / "x.html").read_text(encoding="utf-8")
+    words = "".join(parsed(document.split('<script type="application/json"')[0]).text)
+    assert not re.search(r"\b(nan|inf)\b", words, flags=re.IGNORECASE)
+    assert answers_from(tables.analyses)
+    data = re.search(r'id="figures">(.*?)</script>', document, flags=re.DOTALL)
+    assert data is not None and "NaN" not in data[1] and "Infinity" not in data[1]
