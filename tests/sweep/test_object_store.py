@@ -1,5 +1,6 @@
 """The store's promises, and a sweep, on a real S3 server, which can neither rename nor append."""
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -8,11 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from radsweep.dashboards.page import render
+from radsweep.dashboards.pages import book
 from radsweep.errors import StoreError
 from radsweep.store import Store
 from radsweep.store.record import CellStore
+from radsweep.sweep.dash import load_tables
+from radsweep.sweep.results import Kept
+from tests.evaluate.toy import sweep as toy_sweep
+from tests.evaluate.toy import write_cell
 from tests.sweep.commands import environment
 from tests.sweep.s3 import MISSING, is_installed, s3_server
+from tests.sweep.test_results import write_scores
 from tests.sweep.test_resume import (
     encoder_of,
     kill_in_the_middle,
@@ -121,6 +129,26 @@ def test_a_lease_is_held_by_one_and_free_again_when_left(bucket: Store) -> None:
         corner.check_lease(held)
     with corner.lease() as again:
         assert again is not None
+
+
+def test_a_dashboard_reads_many_files_of_its_bucket_side_by_side_and_keeps_them(
+    bucket: Store, tmp_path: Path
+) -> None:
+    sweep = dataclasses.replace(toy_sweep(), protocol=None, seeds=(0, 1))
+    on_disk = Store(str(tmp_path))
+    for cell in sweep.cells():
+        write_cell(on_disk, cell, seed=cell.seed)
+    trials = {cell.name: [f"{cell.name}-{n}" for n in range(20)] for cell in sweep.cells()}
+    write_scores(on_disk, sweep, trials)
+    bucket._fs.put(f"{on_disk.full('')}/", f"{bucket.full('')}/", recursive=True)
+    kept = Kept()
+    first, again = (load_tables(sweep, bucket, kept) for _ in range(2))
+    expected = load_tables(sweep, on_disk)
+    assert len(first.scores) == 4 * 20 * 3
+    for found in (first, again):
+        assert found.scores.equals(expected.scores)
+        assert found.cells.equals(expected.cells)
+    assert render(book(again)) == render(book(first))
 
 
 def test_a_sweep_that_was_killed_goes_on_from_its_bucket_to_the_same_bytes_as_on_disk(
