@@ -91,6 +91,9 @@ class Measurement:
     """One per row of the weights; NaN where the metric is not defined."""
     positives: int | None
     """Test images (or reports) that have the label; None for a macro mean or a text metric."""
+    patients: float
+    """Patients that the number rests on, which its interval is widened by: of a label, those with
+    it or those without, whichever are fewer."""
 
 
 class Task(ABC):

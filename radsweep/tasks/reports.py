@@ -31,11 +31,18 @@ from radsweep.tasks.base import (
     choose,
     require_images,
 )
-from radsweep.tasks.resample import divided, macro, weighted_means, weighted_sums
+from radsweep.tasks.resample import (
+    divided,
+    macro,
+    people,
+    shared_people,
+    weighted_means,
+    weighted_sums,
+)
 from radsweep.tasks.statements import FINDINGS, asserted
 from radsweep.tasks.text_overlap import MAX_ORDER, bleu, bleu_statistics, rouge_l, words
 
-VERSION = 1
+VERSION = 2
 
 MICRO = "micro"
 """The label of an F1 over all findings of all images at once."""
@@ -106,6 +113,7 @@ class Reports(Task):
         outcomes = [true & written, ~true & written, true & ~written]
         # Hits, false alarms and misses of each finding [resamples, findings].
         hits, false, missed = (weighted_sums(weights, each.astype(np.float64)) for each in outcomes)
+        said = true | written
         rows = []
         for label in data.labels:
             i = FINDINGS.index(label)
@@ -116,21 +124,40 @@ class Reports(Task):
                     metric=self.headline,
                     values=values,
                     positives=int(true[:, i].sum()),
+                    patients=people(data.test.patients, said[:, i]),
                 )
             )
         mean = macro([row.values for row in rows])
         pooled = _f1(hits.sum(axis=1), false.sum(axis=1), missed.sum(axis=1))
-        rows.append(Measurement(label=MACRO, metric=self.headline, values=mean, positives=None))
-        rows.append(
-            Measurement(label=MICRO, metric=self.headline, values=pooled, positives=int(true.sum()))
-        )
+        rows += [
+            Measurement(
+                label=MACRO,
+                metric=self.headline,
+                values=mean,
+                positives=None,
+                patients=shared_people([row.patients for row in rows]),
+            ),
+            Measurement(
+                label=MICRO,
+                metric=self.headline,
+                values=pooled,
+                positives=int(true.sum()),
+                patients=people(data.test.patients, np.any(said, axis=1)),
+            ),
+        ]
         pairs = [(words(a), words(b)) for a, b in zip(data.test.targets, predictions, strict=True)]
         overlap = np.array([[rouge_l(*pair)] for pair in pairs])
         texts = {"rouge_l": weighted_means(weights, overlap)[:, 0]}
         sums = weighted_sums(weights, np.stack([bleu_statistics(*pair) for pair in pairs]))
         texts |= {f"bleu_{order}": bleu(sums, order) for order in range(1, MAX_ORDER + 1)}
         rows += [
-            Measurement(label=ALL, metric=metric, values=values, positives=None)
+            Measurement(
+                label=ALL,
+                metric=metric,
+                values=values,
+                positives=None,
+                patients=len(np.unique(data.test.patients)),
+            )
             for metric, values in texts.items()
         ]
         return rows
