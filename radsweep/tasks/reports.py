@@ -19,17 +19,15 @@ from radsweep.corpus.manifest import Corpus
 from radsweep.errors import SpecError
 from radsweep.specs import Protocol
 from radsweep.tasks.base import (
-    FRONTAL,
     MACRO,
     MIN_PATIENTS,
-    Examples,
     Measurement,
     Needs,
     Predictions,
     Task,
     TaskData,
-    choose,
-    require_images,
+    check_reports,
+    reported,
 )
 from radsweep.tasks.resample import (
     divided,
@@ -64,31 +62,12 @@ class Reports(Task):
     @classmethod
     def check(cls, card: Mapping[str, Any]) -> None:
         """See ``Task.check``."""
-        if not card["reports"]:
-            raise SpecError(
-                f"task {cls.name} needs reports; corpus {card['corpus']} has none: ingest it with "
-                "a reports table, or leave the task out of the protocol"
-            )
+        check_reports(card, cls.name)
 
     def data(self, corpus: Corpus, protocol: Protocol) -> TaskData:
         """See ``Task.data``; targets are texts, labels the findings that are scored."""
         self.check(corpus.card)
-        manifest = corpus.manifest
-        eligible = (manifest["view"] == FRONTAL).fill_null(False)
-        eligible &= (manifest["report"].str.strip_chars().str.len_chars() > 0).fill_null(False)
-        chosen = choose(corpus, eligible, protocol)
-        found = {split: len(rows) for split, (rows, _, _) in chosen.items()}
-        require_images(self.name, corpus, "a frontal view and a report", found)
-        texts = manifest["report"]
-        splits = {
-            split: Examples(
-                rows=rows,
-                image_ids=ids,
-                patients=patients,
-                targets=texts.gather(rows.tolist()).to_list(),
-            )
-            for split, (rows, ids, patients) in chosen.items()
-        }
+        splits = reported(corpus, protocol, self.name)
         true = _stated(splits["test"].targets)
         patients = splits["test"].patients
         counts = {name: len(np.unique(patients[true[:, i]])) for i, name in enumerate(FINDINGS)}

@@ -57,6 +57,26 @@ def weighted_means(weights: NDArray[np.uint16], values: NDArray[np.float64]) -> 
     return divided(sums, weighted_sums(weights, known.astype(np.float64)))
 
 
+def weighted_medians(
+    weights: NDArray[np.uint16], values: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """[resamples, k] medians over images of values [n, k], each as often as it was drawn.
+
+    NumPy's, of the repeated rows: between the two in the middle where their number is even.
+    """
+    order = np.argsort(values, axis=0, kind="stable")
+    medians = np.empty((len(weights), values.shape[1]))
+    for part in chunks(weights):
+        for column, ranked in enumerate(order.T):
+            seen = np.cumsum(weights[part][:, ranked], axis=1, dtype=np.int64)
+            count = seen[:, -1:]
+            lower = (2 * seen >= count).argmax(axis=1)
+            upper = (2 * seen > count).argmax(axis=1)
+            inside = values[ranked, column]
+            medians[part, column] = (inside[lower] + inside[upper]) / 2
+    return medians
+
+
 def divided(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
     """``above / below``, NaN where ``below`` is 0."""
     return np.divide(above, below, out=np.full_like(above, np.nan), where=below != 0)

@@ -11,6 +11,7 @@ from radsweep.tasks.resample import (
     patient_weights,
     shared_people,
     weighted_means,
+    weighted_medians,
 )
 
 
@@ -93,6 +94,14 @@ def test_a_mean_rests_on_the_harmonic_mean_of_its_labels_patients_and_on_none_of
     assert shared_people([10, 40]) == pytest.approx(2 / (1 / 10 + 1 / 40))
     assert shared_people([7, 0, 7.0]) == pytest.approx(7)
     assert shared_people([0]) == 0 == shared_people([])
+
+
+def test_medians_are_those_of_the_repeated_rows() -> None:
+    values = np.random.default_rng(3).integers(1, 9, (61, 2)) / 2
+    weights = patient_weights(_patients(20, 61), 30, seed=1)
+    found = weighted_medians(weights, values)
+    for counts, medians in zip(weights, found, strict=True):
+        assert medians.tolist() == np.median(np.repeat(values, counts, axis=0), axis=0).tolist()
 
 
 def test_differences_between_encoders_pair_and_so_are_far_less_noisy() -> None:
