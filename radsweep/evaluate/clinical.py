@@ -57,7 +57,9 @@ def clinical_scores(
             continue
         if row.trial not in measured:
             written = task.predicted(data, store.read_table(predictions_file(row.trial)))
-            one = measure_reports(made, list(data.test.targets), list(written), weights)
+            one = measure_reports(
+                made, list(data.test.targets), list(written), data.test.patients, weights
+            )
             measured[row.trial] = measured_rows(
                 [one],
                 task=REPORTS,

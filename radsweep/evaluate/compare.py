@@ -21,7 +21,7 @@ from radsweep.laws.compare import holm
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store
 from radsweep.store.layout import predictions_file
-from radsweep.tasks.base import MACRO, Predictions, Task, TaskData, resample_seed
+from radsweep.tasks.base import MACRO, Measurement, Predictions, Task, TaskData, resample_seed
 from radsweep.tasks.resample import interval, patient_weights
 
 DIFFERENCES = pl.Schema(
@@ -57,7 +57,7 @@ def paired_differences(
     """Every pair of finished cells, probe by probe: ``difference`` is of ``cell`` less ``other``.
 
     The metric is recomputed from the stored predictions under the protocol's resamples. The
-    interval is the 2.5 and 97.5 percentiles of the differences. ``p`` is two-sided, of the
+    interval is ``interval``'s, of the differences. ``p`` is two-sided, of the
     difference over its standard error by bootstrap (Efron and Tibshirani 1993, section 12.2), so
     that it can be small enough to survive a correction, as a count of resamples cannot; null where
     the difference does not vary. ``p_holm`` is Holm's (1979) over all pairs of that probe.
@@ -87,10 +87,10 @@ def paired_differences(
             scored.setdefault(row.unit.probe, []).append(row)
     found = []
     for probe, rows in scored.items():
-        values = {}
+        measured = {}
         for row in rows:
             predictions = made.predicted(data, store.read_table(predictions_file(row.trial)))
-            values[row.cell.name] = _values(
+            measured[row.cell.name] = _measured(
                 made, data, predictions, weights, (metric or made.headline, label)
             )
         shared: dict[str, str | float | None] = {
@@ -99,18 +99,18 @@ def paired_differences(
             "metric": metric or made.headline,
             "label": label,
         }
-        found += [shared | difference for difference in differences(values)]
+        found += [shared | difference for difference in differences(measured)]
     return pl.DataFrame(found, schema=DIFFERENCES)
 
 
-def _values(
+def _measured(
     task: Task,
     data: TaskData,
     predictions: Predictions,
     weights: NDArray[np.uint16],
     wanted_metric: tuple[str, str],
-) -> NDArray[np.float64]:
-    measured = {(m.metric, m.label): m.values for m in task.measure(data, predictions, weights)}
+) -> Measurement:
+    measured = {(m.metric, m.label): m for m in task.measure(data, predictions, weights)}
     if wanted_metric not in measured:
         raise SpecError(
             f"task {task.name} has no {wanted_metric[0]} of {wanted_metric[1]!r}; it has "
@@ -119,16 +119,17 @@ def _values(
     return measured[wanted_metric]
 
 
-def differences(values: dict[str, NDArray[np.float64]]) -> list[dict[str, str | float | None]]:
+def differences(measured: dict[str, Measurement]) -> list[dict[str, str | float | None]]:
     """Rows ``cell``, ``other``, ``difference``, ``ci_low``, ``ci_high``, ``p``, ``p_holm``.
 
     Args:
-        values: cell -> [1 + resamples], the first of the data as they are; all cells' alike.
+        measured: cell -> one metric of one label, under the same resamples for all.
     """
     rows: list[dict[str, str | float | None]] = []
-    for cell, other in combinations(values, 2):
-        apart = values[cell] - values[other]
-        bounds = interval(apart[1:])
+    for cell, other in combinations(measured, 2):
+        one, two = measured[cell], measured[other]
+        apart = one.values - two.values
+        bounds = interval(apart[1:], min(one.patients, two.patients))
         rows.append(
             {
                 "cell": cell,

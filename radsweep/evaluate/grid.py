@@ -1,11 +1,13 @@
 """The evaluation grid of a sweep: one Ray Tune run over every encoder, task and probe setting.
 
-What a step measures is ``trial``'s matter and what comes next is ``search``'s; this file carries
-steps from one to the other over a cluster. ``local`` does the same in one process, with the same
-numbers.
+What a step measures is ``trial``'s matter, what comes next is ``search``'s and how many go together
+is ``batches``'; this file carries steps from one to the other over a cluster. ``local`` does the
+same in one process, with the same numbers.
 """
 
 import tempfile
+import time
+from dataclasses import asdict
 from typing import Any, final
 
 import ray
@@ -13,9 +15,10 @@ import torch
 from ray import tune
 from ray.tune.search import Searcher
 
+from radsweep.evaluate.batches import Batches, Outcome
 from radsweep.evaluate.embed import embed
 from radsweep.evaluate.runner import Failures, Progress, Runner, failures, prepare
-from radsweep.evaluate.search import Schedule, Step
+from radsweep.evaluate.search import Step
 from radsweep.evaluate.wanted import Grid, unscored, wanted
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store
@@ -56,7 +59,9 @@ def run_grid(
     embedded = embed(store, corpus, grid.encoders, grid.requests, cpus=cpus, gpus=gpus)
     schedule = grid.schedule(embedded.faults)
     if not schedule.is_done:
-        _tune(_GridSearcher(schedule, progress), (store, sweep, grid, gpus), cpus, gpus)
+        kinds = [(unit.task, unit.probe) for unit in grid.units]
+        batches = Batches(schedule, kinds, _places(cpus, gpus))
+        _tune(_GridSearcher(batches, progress), (store, sweep, grid, gpus), cpus, gpus)
     return failures(grid, schedule)
 
 
@@ -93,7 +98,7 @@ def _places(cpus: float, gpus: float) -> int:
 
 
 class _GridTrial(tune.Trainable):
-    """One step, in a process that is kept for the next and with it what was read."""
+    """A batch of steps, in a process that is kept for the next and with it what was read."""
 
     def setup(  # type: ignore[override]
         self, config: dict[str, Any], parts: tuple[Store, Sweep, Grid, float]
@@ -102,21 +107,25 @@ class _GridTrial(tune.Trainable):
         store, sweep, grid, gpus = parts
         torch.set_num_threads(1)
         self._runner = Runner(store, sweep, grid, torch.device("cuda" if gpus else "cpu"))
-        self._step = _step_of(config)
+        self._steps = _steps_of(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next step."""
-        self._step = _step_of(new_config)
+        """Take the next batch."""
+        self._steps = _steps_of(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
-        """Run it; a fault is a result, so that the process lives on."""
-        score, error = self._runner.run(self._step)
-        return {"score": score, "error": error, "done": True}
+        """Run it; a fault is an outcome, so that the process lives on."""
+        outcomes = []
+        for step in self._steps:
+            began = time.perf_counter()
+            score, error = self._runner.run(step)
+            outcomes.append((score, error, time.perf_counter() - began))
+        return {"outcomes": outcomes, "done": True}
 
 
-def _step_of(config: dict[str, Any]) -> Step:
-    return Step(unit=config["unit"], choice=dict(config["choice"]), is_final=config["is_final"])
+def _steps_of(config: dict[str, Any]) -> list[Step]:
+    return [Step(**step) for step in config["steps"]]
 
 
 def _tell_nobody(done: int, total: int) -> None:
@@ -125,13 +134,13 @@ def _tell_nobody(done: int, total: int) -> None:
 
 @final
 class _GridSearcher(Searcher):
-    """Lets Tune ask the schedule what to run, and tells the schedule how it went."""
+    """Lets Tune ask what to run, and passes on how it went."""
 
-    def __init__(self, schedule: Schedule, progress: Progress) -> None:
+    def __init__(self, batches: Batches, progress: Progress) -> None:
         super().__init__()
-        self.schedule = schedule
+        self._batches = batches
         self._progress = progress
-        self._running: dict[str, Step] = {}
+        self._running: dict[str, tuple[Step, ...]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the caller's progress: Tune pickles its searcher, and a terminal cannot be.
@@ -141,25 +150,28 @@ class _GridSearcher(Searcher):
         return {**self.__dict__, "_progress": _tell_nobody}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
-        """The next step as Tune's config; None makes Tune ask again later."""
-        step = self.schedule.next()
-        if step is None:
-            return str(Searcher.FINISHED) if self.schedule.is_done else None
-        self._running[trial_id] = step
-        return {"unit": step.unit, "choice": step.choice, "is_final": step.is_final}
+        """The next batch as Tune's config; None makes Tune ask again later."""
+        batch = self._batches.next()
+        if not batch:
+            return str(Searcher.FINISHED) if self._batches.schedule.is_done else None
+        self._running[trial_id] = batch
+        return {"steps": [asdict(step) for step in batch]}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Pass on the score or the fault; a process that died has neither."""
-        step = self._running.pop(trial_id)
+        """Pass on scores and faults; a process that died leaves neither, of any of its steps."""
+        batch = self._running.pop(trial_id)
         if result is None or error:
-            self.schedule.tell(
-                step, None, "its process died (out of memory, or its machine was lost)"
-            )
+            died = "its process died (out of memory, or its machine was lost)"
+            outcomes = [Outcome(score=None, error=died, seconds=None)] * len(batch)
         else:
-            self.schedule.tell(step, result["score"], result["error"])
-        self._progress(self.schedule.done, self.schedule.total)
+            outcomes = [
+                Outcome(score=score, error=fault, seconds=seconds)
+                for score, fault, seconds in result["outcomes"]
+            ]
+        self._batches.tell(batch, outcomes)
+        self._progress(self._batches.schedule.done, self._batches.schedule.total)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: what is finished is in the store, where a new grid begins."""

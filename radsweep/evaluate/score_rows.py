@@ -41,7 +41,7 @@ def measured_rows(
     rows = []
     for one in measurements:
         value = float(one.values[0])
-        bounds = interval(one.values[1:])
+        bounds = interval(one.values[1:], one.patients)
         rows.append(
             {
                 "task": task,

@@ -7,7 +7,7 @@ and tells how it went.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import final
 
 import optuna
@@ -28,6 +28,8 @@ class Step:
     choice: Choice
     is_final: bool
     """Read test with this choice, instead of judging it on val."""
+    is_retry: bool = False
+    """It failed before, or its process died: what shares a process with it may die too."""
 
 
 @dataclass
@@ -81,6 +83,11 @@ class Schedule:
         """Whether every unit ended, one way or the other."""
         return all(unit.ended for unit in self._units)
 
+    @property
+    def ready(self) -> int:
+        """Steps that ``next`` would give before one of them ends: one a unit at most."""
+        return sum(not (unit.busy or unit.ended) for unit in self._units)
+
     def next(self) -> Step | None:
         """The next step, or None while all that is left waits for a step that is running."""
         for number, unit in enumerate(self._units):
@@ -99,6 +106,11 @@ class Schedule:
             return Step(unit=number, choice=dict(unit.asked.params), is_final=False)
         return Step(unit=number, choice=_best(unit), is_final=True)
 
+    def put_back(self, step: Step) -> None:
+        """A step that ``next`` gave is not run after all: it is the first that is given again."""
+        unit = self._units[step.unit]
+        unit.busy, unit.again = False, step
+
     def tell(self, step: Step, score: float | None, error: str | None) -> None:
         """How a step went.
 
@@ -111,7 +123,7 @@ class Schedule:
         unit.busy = False
         if error is not None and unit.tries + 1 < TRIES:
             unit.tries += 1
-            unit.again = step
+            unit.again = replace(step, is_retry=True)
             return
         unit.tries, unit.again = 0, None
         if error is not None:

@@ -4,6 +4,7 @@ A trial is named by what it measures (weights, preprocessing, task, probe, proto
 that two cells with the same weights, or two sweeps that share a cell, share the measurement.
 """
 
+import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -45,10 +46,15 @@ class Unit:
 
 
 def trial_key(unit: Unit, protocol: Protocol, corpus: str, corpus_digest: str) -> str:
-    """Of all that can change the measurement: not other tasks, nor other probes' settings."""
+    """Of all that can change the measurement: not other tasks, nor other probes' settings.
+
+    Where the text side answers too, of the cell: the encoder's identity says nothing of it.
+    """
+    kind: type[Task] = parts.find("tasks", unit.task)
+    beside = {"cell": unit.encoder.cell} if kind.needs == "shared" else {}
     return key_of(
         {
-            "encoder": unit.encoder.identity,
+            "encoder": unit.encoder.identity | beside,
             "task": [unit.task, parts.version("tasks", unit.task)],
             "probe": [unit.probe, parts.version("probes", unit.probe)],
             "settings": protocol.probe_settings(unit.probe),
@@ -104,7 +110,9 @@ def probe_seed(protocol: Protocol, task: str, probe: str) -> int:
 
 def requests_of(data: TaskData, task: Task, probe: Probe) -> dict[str, Request]:
     """What each split asks of every encoder."""
-    return {name: Request.of(data.split(name), task.needs, probe.token_side) for name in SPLITS}
+    # Vectors in a space shared with texts are made of pooled ones when they are asked for.
+    needs = "pooled" if task.needs == "shared" else task.needs
+    return {name: Request.of(data.split(name), needs, probe.token_side) for name in SPLITS}
 
 
 @final
@@ -196,6 +204,14 @@ class Bench:
             features = load_features(self._store, unit.encoder, request, self._corpus_digest)
             if probe.reads_images:
                 features = replace(features, images=self._images(data.split(name).rows))
+            if make_task(unit.task).needs == "shared":
+                # By name, since no other trial needs timm.
+                module = importlib.import_module("radsweep.evaluate.shared_space")
+                texts = data.split(name).targets
+                shared = module.shared_space(
+                    self._store, unit.encoder, features.pooled, texts, self._device
+                )
+                features = replace(features, shared=shared)
             splits[name] = Labelled(features=features, targets=data.split(name).targets)
         return splits[name]
 

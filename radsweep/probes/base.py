@@ -33,6 +33,18 @@ class Range:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SharedSpace:
+    """Images and reports where an encoder learned to match them; all vectors have length 1."""
+
+    images: NDArray[np.float32]
+    """[n, E]."""
+    reports: NDArray[np.float32]
+    """[m, E]: of the m different reports."""
+    report_of: NDArray[np.int64]
+    """[n]: which of them an image has."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class FrozenFeatures:
     """What a frozen encoder says of n images. Only what the task needs is there."""
 
@@ -46,6 +58,9 @@ class FrozenFeatures:
     """Four levels [n, C, h, w]: one grid for a ViT, a pyramid for a hierarchical encoder."""
     images: NDArray[np.uint8] | None = None
     """[n, H, W]: the x-rays themselves, for a probe that ``reads_images``."""
+
+    shared: SharedSpace | None = None
+    """For a task that asks images for reports."""
 
     def __len__(self) -> int:
         return len(self.pooled)

@@ -19,7 +19,7 @@ from radsweep.probes.base import Choice, Fitted, Labelled, Probe, Range, read_se
 from radsweep.probes.linear import Linear
 from radsweep.specs import Scalar
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ from radsweep.probes.base import (
 from radsweep.probes.logistic import logistic_path
 from radsweep.specs import Scalar
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,9 +20,9 @@ from radsweep.errors import SpecError
 from radsweep.keys import seed_of
 from radsweep.specs import Protocol
 
-Needs: TypeAlias = Literal["pooled", "tokens", "dense"]
-"""What of a frozen encoder: two vectors an image, a small grid of vectors beside them, or whole
-maps."""
+Needs: TypeAlias = Literal["pooled", "tokens", "dense", "shared"]
+"""What of a frozen encoder: two vectors an image, a small grid of vectors beside them, whole maps,
+or the two vectors beside what the text tower says of the reports."""
 
 Targets: TypeAlias = NDArray[Any] | list[str]
 """Labels float32 [n, labels] with NaN where unknown; masks uint8 [n, classes, H, W]; or n texts."""
@@ -91,6 +91,9 @@ class Measurement:
     """One per row of the weights; NaN where the metric is not defined."""
     positives: int | None
     """Test images (or reports) that have the label; None for a macro mean or a text metric."""
+    patients: float
+    """Patients that the number rests on, which its interval is widened by: of a label, those with
+    it or those without, whichever are fewer."""
 
 
 class Task(ABC):
@@ -196,6 +199,38 @@ def require_images(task: str, corpus: Corpus, what: str, found: Mapping[str, int
                 f"task {task}: no {split} image of corpus {corpus.name} has {what}; ingest more "
                 "patients, or leave the task out of the protocol"
             )
+
+
+def check_reports(card: Mapping[str, Any], task: str) -> None:
+    """Raise SpecError unless the corpus has reports."""
+    if not card["reports"]:
+        raise SpecError(
+            f"task {task} needs reports; corpus {card['corpus']} has none: ingest it with "
+            "a reports table, or leave the task out of the protocol"
+        )
+
+
+def reported(corpus: Corpus, protocol: Protocol, task: str) -> dict[str, Examples]:
+    """Frontal images with a report, split by split; targets are the n texts.
+
+    Raises SpecError where a split has none.
+    """
+    manifest = corpus.manifest
+    eligible = (manifest["view"] == FRONTAL).fill_null(False)
+    eligible &= (manifest["report"].str.strip_chars().str.len_chars() > 0).fill_null(False)
+    chosen = choose(corpus, eligible, protocol)
+    found = {split: len(rows) for split, (rows, _, _) in chosen.items()}
+    require_images(task, corpus, "a frontal view and a report", found)
+    texts = manifest["report"]
+    return {
+        split: Examples(
+            rows=rows,
+            image_ids=ids,
+            patients=patients,
+            targets=texts.gather(rows.tolist()).to_list(),
+        )
+        for split, (rows, ids, patients) in chosen.items()
+    }
 
 
 def resample_seed(protocol: Protocol, task: str) -> int:

@@ -125,6 +125,7 @@ def measure_reports(
     metric: ReportMetric,
     references: list[str],
     candidates: list[str],
+    patients: NDArray[np.str_],
     weights: NDArray[np.uint16],
 ) -> Measurement:
     """The metric of n written reports under every resample.
@@ -133,6 +134,7 @@ def measure_reports(
         metric: of ``find_metric``.
         references: n true reports.
         candidates: n written ones.
+        patients: [n] of whom they are.
         weights: [resamples, n].
     """
     statistics = metric.statistics(references, candidates)
@@ -142,5 +144,9 @@ def measure_reports(
             f"{len(references)} reports; it must give one row for each"
         )
     return Measurement(
-        label=ALL, metric=metric.name, values=metric.summary(statistics, weights), positives=None
+        label=ALL,
+        metric=metric.name,
+        values=metric.summary(statistics, weights),
+        positives=None,
+        patients=len(np.unique(patients)),
     )

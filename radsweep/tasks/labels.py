@@ -26,7 +26,7 @@ from radsweep.tasks.base import (
     require_images,
 )
 from radsweep.tasks.ranking import ranking_areas
-from radsweep.tasks.resample import macro
+from radsweep.tasks.resample import macro, people, shared_people
 
 
 def check_label_columns(card: Mapping[str, Any], task: str, prefix: str) -> None:
@@ -121,11 +121,16 @@ def measure_labels(
     for i, label in enumerate(data.labels):
         known = np.isfinite(targets[:, i])
         positive = targets[known, i] == 1
+        patients = data.test.patients[known]
         areas = ranking_areas(scores[known, i], positive, weights[:, known])
         for metric, values in zip(found, areas, strict=True):
             found[metric].append(
                 Measurement(
-                    label=label, metric=metric, values=values, positives=int(positive.sum())
+                    label=label,
+                    metric=metric,
+                    values=values,
+                    positives=int(positive.sum()),
+                    patients=min(people(patients, positive), people(patients, ~positive)),
                 )
             )
     return [
@@ -138,6 +143,7 @@ def measure_labels(
                 metric=metric,
                 values=macro([row.values for row in rows]),
                 positives=None,
+                patients=shared_people([row.patients for row in rows]),
             ),
         )
     ]

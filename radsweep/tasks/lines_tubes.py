@@ -23,7 +23,7 @@ from radsweep.tasks.labels import (
     measure_labels,
 )
 
-VERSION = 1
+VERSION = 2
 PREFIX = "tube_"
 
 

@@ -37,10 +37,17 @@ from radsweep.tasks.base import (
     require_images,
 )
 from radsweep.tasks.overlap import centre_line_dice, dice, intersection_over_union
-from radsweep.tasks.resample import divided, macro, weighted_means, weighted_sums
+from radsweep.tasks.resample import (
+    divided,
+    macro,
+    people,
+    shared_people,
+    weighted_means,
+    weighted_sums,
+)
 from radsweep.tasks.surface import connectivity, hausdorff_95, tip_distance
 
-VERSION = 1
+VERSION = 2
 
 Metric: TypeAlias = Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.float64]]
 """Of target and predicted masks [n, H, W]: values [n]."""
@@ -128,22 +135,35 @@ class LinesTubesSeg(Task):
         shared, both = (weighted_sums(weights, each.astype(np.float64)) for each in area)
         spacing = data.test.pixel_spacing_mm
         assert spacing is not None
-        found = {
-            name: weighted_means(weights, values)
-            for name, values in _by_image(targets, predicted, spacing).items()
-        }
+        by_image = _by_image(targets, predicted, spacing)
+        found = {name: weighted_means(weights, values) for name, values in by_image.items()}
         found["pooled_dice"] = divided(shared, both)
         positives = targets.any(axis=(2, 3)).sum(axis=0)
         rows = []
         for metric, values in found.items():
+            # Pooled areas say something of the images of which their Dice does.
+            known = np.isfinite(by_image.get(metric, by_image["dice"]))
+            patients = [people(data.test.patients, each) for each in known.T]
             rows += [
                 Measurement(
-                    label=label, metric=metric, values=values[:, i], positives=int(positives[i])
+                    label=label,
+                    metric=metric,
+                    values=values[:, i],
+                    positives=int(positives[i]),
+                    patients=patients[i],
                 )
                 for i, label in enumerate(data.labels)
             ]
             mean = macro([values[:, i] for i in range(len(data.labels))])
-            rows.append(Measurement(label=MACRO, metric=metric, values=mean, positives=None))
+            rows.append(
+                Measurement(
+                    label=MACRO,
+                    metric=metric,
+                    values=mean,
+                    positives=None,
+                    patients=shared_people(patients),
+                )
+            )
         return rows
 
     def table(self, data: TaskData, predictions: Predictions) -> pl.DataFrame:

@@ -19,23 +19,28 @@ from radsweep.corpus.manifest import Corpus
 from radsweep.errors import SpecError
 from radsweep.specs import Protocol
 from radsweep.tasks.base import (
-    FRONTAL,
     MACRO,
     MIN_PATIENTS,
-    Examples,
     Measurement,
     Needs,
     Predictions,
     Task,
     TaskData,
-    choose,
-    require_images,
+    check_reports,
+    reported,
 )
-from radsweep.tasks.resample import divided, macro, weighted_means, weighted_sums
+from radsweep.tasks.resample import (
+    divided,
+    macro,
+    people,
+    shared_people,
+    weighted_means,
+    weighted_sums,
+)
 from radsweep.tasks.statements import FINDINGS, asserted
 from radsweep.tasks.text_overlap import MAX_ORDER, bleu, bleu_statistics, rouge_l, words
 
-VERSION = 1
+VERSION = 2
 
 MICRO = "micro"
 """The label of an F1 over all findings of all images at once."""
@@ -57,31 +62,12 @@ class Reports(Task):
     @classmethod
     def check(cls, card: Mapping[str, Any]) -> None:
         """See ``Task.check``."""
-        if not card["reports"]:
-            raise SpecError(
-                f"task {cls.name} needs reports; corpus {card['corpus']} has none: ingest it with "
-                "a reports table, or leave the task out of the protocol"
-            )
+        check_reports(card, cls.name)
 
     def data(self, corpus: Corpus, protocol: Protocol) -> TaskData:
         """See ``Task.data``; targets are texts, labels the findings that are scored."""
         self.check(corpus.card)
-        manifest = corpus.manifest
-        eligible = (manifest["view"] == FRONTAL).fill_null(False)
-        eligible &= (manifest["report"].str.strip_chars().str.len_chars() > 0).fill_null(False)
-        chosen = choose(corpus, eligible, protocol)
-        found = {split: len(rows) for split, (rows, _, _) in chosen.items()}
-        require_images(self.name, corpus, "a frontal view and a report", found)
-        texts = manifest["report"]
-        splits = {
-            split: Examples(
-                rows=rows,
-                image_ids=ids,
-                patients=patients,
-                targets=texts.gather(rows.tolist()).to_list(),
-            )
-            for split, (rows, ids, patients) in chosen.items()
-        }
+        splits = reported(corpus, protocol, self.name)
         true = _stated(splits["test"].targets)
         patients = splits["test"].patients
         counts = {name: len(np.unique(patients[true[:, i]])) for i, name in enumerate(FINDINGS)}
@@ -106,6 +92,7 @@ class Reports(Task):
         outcomes = [true & written, ~true & written, true & ~written]
         # Hits, false alarms and misses of each finding [resamples, findings].
         hits, false, missed = (weighted_sums(weights, each.astype(np.float64)) for each in outcomes)
+        said = true | written
         rows = []
         for label in data.labels:
             i = FINDINGS.index(label)
@@ -116,21 +103,40 @@ class Reports(Task):
                     metric=self.headline,
                     values=values,
                     positives=int(true[:, i].sum()),
+                    patients=people(data.test.patients, said[:, i]),
                 )
             )
         mean = macro([row.values for row in rows])
         pooled = _f1(hits.sum(axis=1), false.sum(axis=1), missed.sum(axis=1))
-        rows.append(Measurement(label=MACRO, metric=self.headline, values=mean, positives=None))
-        rows.append(
-            Measurement(label=MICRO, metric=self.headline, values=pooled, positives=int(true.sum()))
-        )
+        rows += [
+            Measurement(
+                label=MACRO,
+                metric=self.headline,
+                values=mean,
+                positives=None,
+                patients=shared_people([row.patients for row in rows]),
+            ),
+            Measurement(
+                label=MICRO,
+                metric=self.headline,
+                values=pooled,
+                positives=int(true.sum()),
+                patients=people(data.test.patients, np.any(said, axis=1)),
+            ),
+        ]
         pairs = [(words(a), words(b)) for a, b in zip(data.test.targets, predictions, strict=True)]
         overlap = np.array([[rouge_l(*pair)] for pair in pairs])
         texts = {"rouge_l": weighted_means(weights, overlap)[:, 0]}
         sums = weighted_sums(weights, np.stack([bleu_statistics(*pair) for pair in pairs]))
         texts |= {f"bleu_{order}": bleu(sums, order) for order in range(1, MAX_ORDER + 1)}
         rows += [
-            Measurement(label=ALL, metric=metric, values=values, positives=None)
+            Measurement(
+                label=ALL,
+                metric=metric,
+                values=values,
+                positives=None,
+                patients=len(np.unique(data.test.patients)),
+            )
             for metric, values in texts.items()
         ]
         return rows

@@ -22,6 +22,8 @@ from radsweep.laws.compare import holm
 from radsweep.store import Store, scores
 from radsweep.store.layout import predictions_file
 from radsweep.store.scores import SCHEMA
+from radsweep.tasks.base import Measurement
+from radsweep.tasks.resample import interval, shared_people
 from tests.evaluate import toy
 from tests.evaluate.conftest import fresh
 
@@ -60,7 +62,14 @@ def test_a_difference_is_that_of_the_scores_with_an_interval_around_it(scored: S
     assert row["difference"] == pytest.approx(ours["value"] - theirs["value"])
     assert row["ci_low"] <= row["difference"] <= row["ci_high"]
     draws = np.array(ours["draws"]) - np.array(theirs["draws"])
-    assert row["ci_low"] == pytest.approx(np.quantile(draws, 0.025), abs=1e-6)
+    # Dice says something of the patients in whose images a class is or was drawn.
+    rests_on = []
+    for each in (row for row in wanted(scored, sweep, CELLS) if row.unit.task == "lines_tubes_seg"):
+        table = scored.read_table(predictions_file(each.trial)).filter(pl.col("dice").is_not_null())
+        counts = table.group_by("label").agg(pl.col("patient_id").n_unique())["patient_id"]
+        rests_on.append(shared_people(counts.to_list()))
+    bounds = interval(draws, min(rests_on))
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx(bounds, abs=1e-6)
     assert row["p"] == row["p_holm"]
     assert (row["metric"], row["label"], row["probe"]) == ("dice", "macro", "segment")
 
@@ -86,7 +95,12 @@ def test_holm_s_correction_is_the_step_down_by_hand() -> None:
     assert holm(np.array([])).size == 0
 
 
-def _draws(generator: np.random.Generator, truths: list[float]) -> dict[str, np.ndarray]:
+def _of(values: np.ndarray) -> Measurement:
+    """Of so many patients that Student's t is the normal."""
+    return Measurement(label="all", metric="toy", values=values, positives=None, patients=1e6)
+
+
+def _draws(generator: np.random.Generator, truths: list[float]) -> dict[str, Measurement]:
     """Scores that share a large noise and have a small one of their own, as estimate and draws."""
     resamples = 200
     shared = generator.normal(size=1 + resamples) * 0.1
@@ -94,7 +108,7 @@ def _draws(generator: np.random.Generator, truths: list[float]) -> dict[str, np.
     for i, truth in enumerate(truths):
         own = generator.normal(size=1 + resamples) * 0.01
         estimate = truth + shared[0] + own[0]
-        found[f"c{i}"] = np.concatenate([[estimate], estimate + shared[1:] + own[1:]])
+        found[f"c{i}"] = _of(np.concatenate([[estimate], estimate + shared[1:] + own[1:]]))
     return found
 
 
@@ -121,7 +135,7 @@ def test_an_encoder_that_is_better_by_five_standard_errors_is_found_through_the_
 
 def test_two_encoders_that_answer_alike_have_no_p_value() -> None:
     values = np.linspace(0.1, 0.9, 101)
-    rows = differences({"a": values, "b": values.copy(), "c": values[::-1].copy()})
+    rows = differences({"a": _of(values), "b": _of(values.copy()), "c": _of(values[::-1].copy())})
     assert rows[0]["difference"] == 0 and rows[0]["p"] is None and rows[0]["p_holm"] is None
     assert rows[1]["p"] is not None and rows[1]["p_holm"] is not None
 

@@ -155,11 +155,11 @@ def test_a_trial_s_key_hangs_on_what_it_measures_and_on_nothing_else(store: Stor
 def test_a_golden_trial_key_does_not_move_by_accident() -> None:
     encoder = Encoder(cell="c", digest="0" * 64, recipe=toy.RECIPE)
     unit = Unit(encoder=encoder, task="findings", probe="linear")
-    assert parts.version("tasks", "findings") == parts.version("probes", "linear") == 1
+    assert parts.version("tasks", "findings") == parts.version("probes", "linear") == 2
     assert trial_key(unit, Protocol(tasks=("findings",)), "toy@1", "digest") == GOLDEN
 
 
-GOLDEN = "746e34c321320c48"
+GOLDEN = "5906f40754631657"
 
 
 def _bench(store: Store) -> tuple[Bench, Unit]:
@@ -230,7 +230,9 @@ def test_a_cell_without_its_weights_is_reported_for_every_task_and_the_other_is_
     assert _scores(store, sweep)["cell"].unique().to_list() == [CELLS[1].name]
 
 
-@pytest.mark.parametrize("task", parts.names("tasks"))
+@pytest.mark.parametrize(
+    "task", [name for name in parts.names("tasks") if name != "exam_retrieval"]
+)
 def test_patients_never_cross_splits_and_a_perfect_answer_scores_1(store: Store, task: str) -> None:
     corpus = Corpus.open(store, toy.CORPUS)
     made = make_task(task)

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -59,7 +60,7 @@ def test_a_step_is_tried_again_once_and_then_only_its_unit_fails() -> None:
     assert first is not None
     schedule.tell(first, None, "out of memory")
     again = schedule.next()
-    assert again == first
+    assert again == replace(first, is_retry=True)
     schedule.tell(first, None, "out of memory")
     assert schedule.failures == {0: "out of memory"}
     rest = _run(schedule)
@@ -74,3 +75,14 @@ def test_a_setting_that_diverges_is_an_answer_and_only_all_of_them_are_a_failure
         schedule.tell(step, None if step.is_final else math.nan if diverges else 0.5, None)
     assert set(schedule.failures) == {1}
     assert "finite" in schedule.failures[1]
+
+
+def test_a_step_that_is_put_back_is_the_first_to_be_given_again_and_no_more_are_made() -> None:
+    schedule = Schedule([RATE, {}], trials=2, seeds=[1, 2])
+    first = schedule.next()
+    assert first is not None and schedule.ready == 1
+    schedule.put_back(first)
+    assert schedule.ready == 2
+    steps = _run(schedule)
+    assert steps[0] == first
+    assert [step.unit for step in steps] == [0, 0, 0, 1]

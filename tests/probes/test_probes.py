@@ -94,6 +94,26 @@ def test_logistic_path_reaches_scikit_learn_s_optimum(strength: float) -> None:
         np.testing.assert_allclose(path.biases[1, label], peer.intercept_[0], atol=1e-4)
 
 
+def test_weights_of_a_rare_label_are_scikit_learn_s_to_one_part_in_ten_thousand() -> None:
+    generator = np.random.default_rng(0)
+    mixing = generator.normal(size=(64, 64)) * np.arange(1, 65)[:, None] ** -0.5
+    features = generator.normal(size=(4000, 64)) @ mixing
+    features = (features - features.mean(0)) / features.std(0)
+    logits = features @ generator.normal(size=(64, 6)) * 0.1 + np.linspace(-5, -1, 6)
+    targets = (generator.random((4000, 6)) < 1 / (1 + np.exp(-logits))).astype(np.float64)
+    assert 0.01 < targets[:, 0].mean() < 0.02
+    strengths = np.logspace(-3, 1, 9)
+    path = logistic_path(*(torch.from_numpy(each) for each in (features, targets, strengths)))
+    for s, strength in enumerate(strengths):
+        for label in range(6):
+            peer = LogisticRegression(
+                C=1 / (strength * 4000), tol=1e-10, max_iter=100, solver="newton-cholesky"
+            )
+            wanted = peer.fit(features, targets[:, label]).coef_[0]
+            apart = np.linalg.norm(path.weights[s, label].numpy() - wanted)
+            assert apart < 1e-4 * np.linalg.norm(wanted)
+
+
 def test_linear_chooses_each_label_s_strength_on_val() -> None:
     train, val = toy.labels(60, True, 1), toy.labels(40, True, 2)
     path = Linear.build({}).fit(train, val, {}, 0, CPU).val_score

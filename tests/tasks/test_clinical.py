@@ -28,8 +28,10 @@ def test_an_unknown_metric_is_refused_with_the_nearest_known_one() -> None:
 
 
 def test_a_metric_of_one_s_own_is_found_by_its_module_s_name_and_resampled() -> None:
-    one = measure_reports(find_metric(TOY), ["a b", "c d", "e f"], ["a x", "c d", "x y"], WEIGHTS)
+    reports = ["a b", "c d", "e f"], ["a x", "c d", "x y"]
+    one = measure_reports(find_metric(TOY), *reports, np.array(["p", "q", "p"]), WEIGHTS)
     assert (one.metric, one.label, one.positives) == ("word_recall", "all", None)
+    assert one.patients == 2
     assert one.values.tolist() == [0.5, pytest.approx(1 / 3)]
 
 

@@ -5,7 +5,14 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from radsweep.tasks.ranking import ranking_areas
-from radsweep.tasks.resample import interval, macro, patient_weights, weighted_means
+from radsweep.tasks.resample import (
+    interval,
+    macro,
+    patient_weights,
+    shared_people,
+    weighted_means,
+    weighted_medians,
+)
 
 
 def _patients(count: int, images: int, seed: int = 0) -> np.ndarray:
@@ -69,7 +76,7 @@ def test_intervals_of_patients_are_wider_than_intervals_of_images_when_patients_
     spreads = []
     for units in (patients, alone):
         draws = weighted_means(patient_weights(units, 400, seed=1), effect[:, None])[1:, 0]
-        low, high = interval(draws) or (0.0, 0.0)
+        low, high = interval(draws, len(np.unique(units))) or (0.0, 0.0)
         spreads.append(high - low)
     assert spreads[0] > 2 * spreads[1]
 
@@ -80,7 +87,21 @@ def test_a_resample_without_positives_is_undefined_and_leaves_the_others_alone()
     assert auroc[0] == 1.0 and auprc[0] == 1.0
     assert np.isnan(auroc[1]) and np.isnan(auprc[1])
     assert macro([auroc, np.array([0.5, 0.25])]).tolist() == [0.75, 0.25]
-    assert interval(auroc[1:]) is None
+    assert interval(auroc[1:], 1) is None
+
+
+def test_a_mean_rests_on_the_harmonic_mean_of_its_labels_patients_and_on_none_of_nobody_s() -> None:
+    assert shared_people([10, 40]) == pytest.approx(2 / (1 / 10 + 1 / 40))
+    assert shared_people([7, 0, 7.0]) == pytest.approx(7)
+    assert shared_people([0]) == 0 == shared_people([])
+
+
+def test_medians_are_those_of_the_repeated_rows() -> None:
+    values = np.random.default_rng(3).integers(1, 9, (61, 2)) / 2
+    weights = patient_weights(_patients(20, 61), 30, seed=1)
+    found = weighted_medians(weights, values)
+    for counts, medians in zip(weights, found, strict=True):
+        assert medians.tolist() == np.median(np.repeat(values, counts, axis=0), axis=0).tolist()
 
 
 def test_differences_between_encoders_pair_and_so_are_far_less_noisy() -> None:

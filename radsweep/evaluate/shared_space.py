@@ -1,0 +1,117 @@
+"""Images and reports in the space in which an encoder learned to match them. No Ray here.
+
+Apart from the rest of the evaluation, since timm takes seconds to import and other trials do
+without.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor
+
+from radsweep import parts
+from radsweep.errors import SpecError
+from radsweep.evaluate.encoders import Encoder
+from radsweep.models.text import TextTower
+from radsweep.models.tokens import TextEncoder, vocabulary
+from radsweep.models.weights import PARADIGM, TOKENIZER
+from radsweep.paradigms.image_text import ImageText
+from radsweep.probes.base import SharedSpace
+from radsweep.store import Store
+from radsweep.store.layout import cell_folder
+from radsweep.tasks.exam_retrieval import wording
+
+TEXTS_AT_ONCE = 64
+
+
+def shared_space(
+    store: Store,
+    encoder: Encoder,
+    pooled: NDArray[np.float32],
+    reports: Sequence[str],
+    device: torch.device,
+) -> SharedSpace:
+    """Unit vectors of images and of their different reports, by the cell's own text side.
+
+    Args:
+        store: with what the cell left.
+        encoder: whose features ``pooled`` are.
+        pooled: [n, D].
+        reports: of the n images.
+        device: where texts are read.
+
+    Raises:
+        SpecError: the encoder was learned without texts, as DINOv2's is.
+    """
+    kind = parts.find("paradigms", encoder.recipe.paradigm)
+    if not issubclass(kind, ImageText):
+        raise SpecError(
+            f"{encoder.cell} was learned by {encoder.recipe.paradigm}, which reads no texts, so "
+            "that no report can be found by it: exam_retrieval is for clip and unicl; leave the "
+            "task out, or take this recipe out of its sweep"
+        )
+    side, text_encoder, tower = _text_side(store, encoder, kind)
+    different, report_of = _different(reports)
+    generator = np.random.default_rng(0)
+    ids = torch.from_numpy(np.stack([text_encoder.encode(one, generator) for one in different]))
+    tower = tower.eval().requires_grad_(False).to(device)
+    with torch.inference_mode():
+        starts = range(0, len(ids), TEXTS_AT_ONCE)
+        read = [tower(ids[i : i + TEXTS_AT_ONCE].to(device)).cpu() for i in starts]
+        texts = torch.cat(read)
+        return SharedSpace(
+            images=_unit(torch.from_numpy(pooled) @ side["image_projection"]),
+            reports=_unit(texts @ side["text_projection"]),
+            report_of=report_of,
+        )
+
+
+def _text_side(
+    store: Store, encoder: Encoder, kind: type[ImageText]
+) -> tuple[dict[str, Tensor], TextEncoder, TextTower]:
+    settings = kind.read(encoder.recipe)
+    folder = cell_folder(encoder.cell)
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / PARADIGM
+        file.write_bytes(store.read_bytes(f"{folder}/{PARADIGM}"))
+        side = {name: tensor.float() for name, tensor in load_file(file).items()}
+    tokenizer = store.read_bytes(f"{folder}/{TOKENIZER}").decode()
+    # Shuffled sentences are an augmentation: what is asked keeps its order.
+    policy = "truncate" if settings.text_policy == "sentences" else settings.text_policy
+    # Random weights are drawn and thrown away: keep the caller's generator as it was.
+    with torch.random.fork_rng(devices=[]):
+        tower = TextTower(
+            vocabulary=vocabulary(tokenizer).size,
+            length=settings.text_length,
+            width=settings.text_width,
+            layers=settings.text_layers,
+            heads=settings.text_heads,
+            pooling=settings.text_pooling,
+        )
+    text = {n.removeprefix("text."): t for n, t in side.items() if n.startswith("text.")}
+    tower.load_state_dict(text)
+    return side, TextEncoder(tokenizer=tokenizer, length=settings.text_length, policy=policy), tower
+
+
+def _different(reports: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
+    """The first report of each wording, and which of them each of the n is."""
+    place: dict[str, int] = {}
+    different: list[str] = []
+    report_of = []
+    for report in reports:
+        if wording(report) not in place:
+            place[wording(report)] = len(different)
+            different.append(report)
+        report_of.append(place[wording(report)])
+    return different, np.array(report_of, dtype=np.int64)
+
+
+def _unit(vectors: Tensor) -> NDArray[np.float32]:
+    unit: NDArray[np.float32] = F.normalize(vectors, dim=1).numpy()
+    return unit

@@ -1,0 +1,170 @@
+"""Exam retrieval from a cell's own text side: at chance, at 1, and refused where there is none."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import safetensors.numpy
+import torch
+from safetensors.torch import load_file
+
+from radsweep.corpus.manifest import Corpus
+from radsweep.errors import SpecError
+from radsweep.evaluate.embedder import load_encoder
+from radsweep.evaluate.encoders import Encoder
+from radsweep.evaluate.features import block_file
+from radsweep.evaluate.local import run_grid_locally
+from radsweep.evaluate.shared_space import shared_space
+from radsweep.evaluate.trial import make_probe, make_task, requests_of
+from radsweep.evaluate.wanted import wanted
+from radsweep.paradigms.clip import Clip
+from radsweep.specs import Cell, Sweep
+from radsweep.store import Store, scores
+from radsweep.store.record import CellStore
+from radsweep.tasks.exam_retrieval import DIRECTIONS, wording
+from tests.evaluate import toy
+
+TOWER = {
+    "text_width": 32,
+    "text_layers": 1,
+    "text_heads": 2,
+    "text_length": 48,
+    "embed_dim": 24,
+    "vocabulary_size": 300,
+    "text_pooling": "mean",
+}
+
+
+def _sweep() -> Sweep:
+    recipe = dataclasses.replace(toy.RECIPE, settings=TOWER)
+    return dataclasses.replace(toy.sweep("exam_retrieval"), recipes=(recipe,))
+
+
+def _write_cell(store: Store, cell: Cell, seed: int) -> Clip:
+    """A finished cell with random weights and its text side."""
+    toy.write_cell(store, cell, seed)
+    folder = Path(store.full(CellStore(store, cell.name).path("encoder.safetensors"))).parent
+    reports = Corpus.open(store, toy.CORPUS).manifest["report"].to_list()
+    paradigm = Clip.build(cell.recipe, None, reports)
+    paradigm.encoder.load(load_file(folder / "encoder.safetensors"))
+    paradigm.save(folder)
+    return paradigm.eval()
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> tuple[Store, Sweep, Cell, Clip]:
+    store, sweep = Store(os.fspath(tmp_path)), _sweep()
+    toy.write_corpus(store, blank=True)
+    return store, sweep, sweep.cells()[0], _write_cell(store, sweep.cells()[0], seed=0)
+
+
+def _scores(store: Store, sweep: Sweep, cell: Cell) -> pl.DataFrame:
+    assert run_grid_locally(store, sweep, (cell,), progress=lambda done, total: None) == []
+    return scores.read(store, [row.score for row in wanted(store, sweep, (cell,))])
+
+
+def test_the_space_is_the_one_in_which_the_paradigm_contrasts(
+    one: tuple[Store, Sweep, Cell, Clip],
+) -> None:
+    store, _, cell, paradigm = one
+    encoder = Encoder.of(cell, CellStore(store, cell.name).record())
+    pixels = torch.randint(0, 255, (3, 1, toy.SIZE, toy.SIZE), dtype=torch.uint8)
+    texts = ["No nodule.", "There is a  nodule.", "no NODULE."]
+    viewer = paradigm.viewer()
+    ids = torch.from_numpy(
+        np.stack([viewer.encoder.encode(text, np.random.default_rng(0)) for text in texts])  # type: ignore[attr-defined]
+    )
+    with torch.inference_mode():
+        pooled = load_encoder(store, encoder, toy.CPU)(pixels).numpy()
+        image, text = paradigm.features({"image": pixels, "text": ids})
+    space = shared_space(store, encoder, pooled, texts, toy.CPU)
+    unit = torch.nn.functional.normalize
+    np.testing.assert_allclose(space.images, unit(image, dim=1).numpy(), atol=1e-5)
+    np.testing.assert_allclose(space.reports, unit(text[:2], dim=1).numpy(), atol=1e-5)
+    assert space.report_of.tolist() == [0, 1, 0]
+
+
+def test_a_random_encoder_finds_reports_no_more_often_than_chance(
+    one: tuple[Store, Sweep, Cell, Clip],
+) -> None:
+    store, sweep, cell, _ = one
+    rows = _scores(store, sweep, cell)
+    data = make_task("exam_retrieval").data(Corpus.open(store, toy.CORPUS), sweep.protocol)  # type: ignore[arg-type]
+    different = len({wording(text) for text in data.test.targets})
+    found = rows.filter(label="image_to_report")
+    for depth in (1, 5):
+        row = found.filter(metric=f"recall_at_{depth}").row(0, named=True)
+        assert row["ci_low"] <= depth / different, row
+    median = found.filter(metric="median_rank").row(0, named=True)
+    assert median["ci_high"] >= (different + 1) / 2 * 0.8
+    assert rows.filter("headline").select("metric", "label").row(0) == ("recall_at_5", "macro")
+
+
+def test_an_encoder_that_leaks_the_report_finds_every_one_and_is_found(
+    one: tuple[Store, Sweep, Cell, Clip],
+) -> None:
+    store, sweep, cell, paradigm = one
+    protocol = sweep.protocol
+    assert protocol is not None
+    encoder = Encoder.of(cell, CellStore(store, cell.name).record())
+    task, probe = make_task("exam_retrieval"), make_probe("retrieval", protocol)
+    data = task.data(Corpus.open(store, toy.CORPUS), protocol)
+    back = np.linalg.pinv(paradigm.image_projection.detach().numpy())
+    for split, request in requests_of(data, task, probe).items():
+        texts = data.split(split).targets
+        width = np.zeros((len(texts), len(back.T)), np.float32)
+        space = shared_space(store, encoder, width, texts, toy.CPU)
+        vectors = (space.reports[space.report_of] @ back).astype(np.float32)
+        blob = safetensors.numpy.save({"pooled": vectors, "mean": vectors})
+        store.write_bytes(block_file(request.key(encoder, "toy"), 0), blob)
+        store.write_bytes(f"features/{request.key(encoder, 'toy')}/DONE", b"")
+    rows = _scores(store, sweep, cell)
+    assert set(rows["value"]) == {1.0}
+    assert set(rows["label"]) == {*DIRECTIONS, "macro"}
+
+
+def test_an_encoder_without_texts_is_told_so_in_words(
+    one: tuple[Store, Sweep, Cell, Clip],
+) -> None:
+    store, sweep, _, _ = one
+    recipe = dataclasses.replace(sweep.recipes[0], paradigm="dinov2", settings={})
+    textless = dataclasses.replace(sweep, recipes=(recipe,))
+    cell = textless.cells()[0]
+    toy.write_cell(store, cell, seed=0)
+    failed = run_grid_locally(store, textless, (cell,), progress=lambda done, total: None)
+    assert [name for name, _ in failed] == [f"{cell.name} / exam_retrieval"]
+    assert "learned by dinov2, which reads no texts" in failed[0][1]
+
+
+def test_two_cells_with_the_same_encoder_and_other_text_towers_are_measured_apart(
+    one: tuple[Store, Sweep, Cell, Clip],
+) -> None:
+    store, sweep, _, _ = one
+    _write_cell(store, sweep.cells()[1], seed=0)
+    first, second = wanted(store, sweep, sweep.cells())
+    assert first.unit.encoder.identity == second.unit.encoder.identity
+    assert first.trial != second.trial
+
+
+def test_stored_ranks_give_the_numbers_again_and_one_report_for_all_is_refused(
+    one: tuple[Store, Sweep, Cell, Clip],
+) -> None:
+    store, sweep, _, _ = one
+    task = make_task("exam_retrieval")
+    data = task.data(Corpus.open(store, toy.CORPUS), sweep.protocol)  # type: ignore[arg-type]
+    ranks = np.random.default_rng(0).integers(1, 30, (len(data.test), 2)) / 2 + 0.5
+    table = task.table(data, ranks)
+    assert np.array_equal(task.predicted(data, table.sample(fraction=1.0, shuffle=True)), ranks)
+    weights = np.ones((1, len(data.test)), np.uint16)
+    found = {(m.metric, m.label): m.values[0] for m in task.measure(data, ranks, weights)}
+    assert found["recall_at_5", "image_to_report"] == pytest.approx((ranks[:, 0] <= 5).mean())
+    assert found["median_rank", "report_to_image"] == np.median(ranks[:, 1])
+    corpus = Corpus.open(store, toy.CORPUS)
+    same = dataclasses.replace(
+        corpus, manifest=corpus.manifest.with_columns(report=pl.lit("Normal chest."))
+    )
+    with pytest.raises(SpecError, match="have one wording"):
+        task.data(same, sweep.protocol)  # type: ignore[arg-type]
