@@ -119,7 +119,7 @@ def pandas_splits(store: Store, images: int) -> Any:
 def ours_subsets(store: Store, images: int) -> Any:
     """Digest of the images of each subset."""
     pool = pretrain_pool(scan_manifest(store, CORPUS))
-    order = patient_order(pool["patient_id"], 0)
+    order = patient_order(pool, 0)
     found = (first_images(pool, order, scale) for scale in scales(images))
     return [digest_of(rows["image_id"]) for rows in found]
 

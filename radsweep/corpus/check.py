@@ -17,9 +17,10 @@ import polars as pl
 from radsweep.corpus.duplicates import least_similarity, near_duplicates
 from radsweep.corpus.fingerprint import MapShards, corpus_fingerprints
 from radsweep.corpus.identity import PatientKey
-from radsweep.corpus.manifest import corpus_file
+from radsweep.corpus.manifest import corpus_file, label_columns
 from radsweep.corpus.overlap import listed_images, overlap
 from radsweep.corpus.split import SPLITS, splits_of
+from radsweep.corpus.strata import check_columns, value_sets
 from radsweep.corpus.subset import digest_of, first_images, patient_order, pretrain_pool
 from radsweep.errors import SpecError
 from radsweep.store import Store
@@ -67,6 +68,7 @@ def check_corpus(
     *,
     images: Sequence[int] = (),
     subset_seeds: Sequence[int] = (0,),
+    stratify_by: Sequence[str] = (),
     similar: bool = True,
     training_list: Path | None = None,
     patient_key: PatientKey | None = None,
@@ -80,14 +82,15 @@ def check_corpus(
         corpus: ``name@version``.
         images: scales whose subsets must nest; those larger than the corpus are refused.
         subset_seeds: of the patient orders that are checked at every scale.
+        stratify_by: columns whose mix the subsets must share, as of ``Subset.stratify_by``.
         similar: whether to look for near duplicates, which decodes every picture the first time.
         training_list: what a starting checkpoint was trained on, as of ``listed_images``.
         patient_key: the corpus's own, to key that list; needed with it.
         map_shards: runs the decoding of shards, here or elsewhere.
         progress: is given (shards done, shards in all) while near duplicates are looked for.
 
-    Raises SpecError if there is no such corpus, a scale exceeds it or a key is missing, StreamError
-    where stored pictures are damaged.
+    Raises SpecError if there is no such corpus, a scale exceeds it, it has no column to stratify by
+    or a key is missing, StreamError where stored pictures are damaged.
     """
     if training_list is not None and patient_key is None:
         raise SpecError(
@@ -99,6 +102,7 @@ def check_corpus(
         raise SpecError(f"corpus {corpus} is not in the store {store.url}, or was never finished")
     card: dict[str, Any] = store.read_json(card_file)
     manifest = scan_manifest(store, corpus)
+    check_columns(stratify_by, label_columns(manifest.collect_schema().names()))
     patients = _patients(manifest)
     findings = [
         _file(store, corpus, card),
@@ -111,7 +115,8 @@ def check_corpus(
     if similar:
         findings.append(_similar(store, manifest, map_shards, progress))
     if images:
-        findings += _nested(pretrain_pool(manifest), corpus, subset_seeds, images)
+        pool = pretrain_pool(manifest, stratify_by)
+        findings += _nested(pool, corpus, subset_seeds, images, stratify_by)
     if training_list is not None and patient_key is not None:
         findings.append(_known(manifest, training_list, patient_key))
     return CheckReport(
@@ -243,7 +248,11 @@ def _similar(
 
 
 def _nested(
-    pool: pl.DataFrame, corpus: str, seeds: Sequence[int], images: Sequence[int]
+    pool: pl.DataFrame,
+    corpus: str,
+    seeds: Sequence[int],
+    images: Sequence[int],
+    stratify_by: Sequence[str],
 ) -> list[Finding]:
     """Each subset is taken by itself, then compared with the next larger one, image by image."""
     if max(images) > pool.height:
@@ -252,8 +261,11 @@ def _nested(
             "for pretraining); leave it out of the check"
         )
     findings = []
+    patients = value_sets(pool, stratify_by) if stratify_by else None
     for seed in seeds:
-        order = patient_order(pool["patient_id"], seed)
+        order = patient_order(pool, seed, stratify_by)
+        if patients is not None:
+            findings.append(_mixed(patients, order, seed, images, stratify_by))
         wrong, digests = [], []
         larger: pl.Series | None = None
         for scale in sorted(set(images), reverse=True):
@@ -270,6 +282,39 @@ def _nested(
         failed = pl.Series(wrong, dtype=pl.String)
         findings.append(_finding("subsets", claim, len(digests), failed, note))
     return findings
+
+
+def _mixed(
+    patients: pl.DataFrame,
+    order: pl.DataFrame,
+    seed: int,
+    images: Sequence[int],
+    columns: Sequence[str],
+) -> Finding:
+    """The bound follows from one patient more or less in each stratum, all of them the largest."""
+    strata = order.join(patients.drop("len"), on="patient_id")
+    whole = strata.group_by(columns).agg(pl.col("len").sum().alias("whole"))
+    share = pl.col("whole") / pl.col("whole").sum()
+    bound = int(order["len"].max()) * (1 + whole.height * share)  # type: ignore[arg-type]
+    wrong, most = [], 0.0
+    for scale in sorted(set(images)):
+        taken = strata.filter(pl.col("before") < scale).group_by(columns)
+        mix = whole.join(
+            taken.agg(pl.col("len").sum().alias("taken")), on=columns, how="left", nulls_equal=True
+        ).with_columns(pl.col("taken").fill_null(0))
+        total = max(1, mix["taken"].sum())
+        off = (pl.col("taken") - share * total).abs()
+        if mix.select((off > bound).any()).item():
+            wrong.append(f"{scale:,}")
+        most = max(most, mix.select(off.max()).item() / total)
+    return _finding(
+        "strata",
+        f"seed {seed}: each subset has of each of {whole.height:,} strata ({', '.join(columns)}) "
+        "its share of the images, give or take whole patients",
+        len(set(images)),
+        pl.Series(wrong, dtype=pl.String),
+        f"the farthest share is off by {most:.2%} of a subset's images",
+    )
 
 
 def _known(manifest: pl.LazyFrame, training_list: Path, patient_key: PatientKey) -> Finding:

@@ -1,7 +1,7 @@
 """Nested data scales: the first n images of a fixed, patient-level order."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from radsweep.corpus.manifest import Corpus, index_table
 from radsweep.corpus.split import patient_numbers
+from radsweep.corpus.strata import check_columns, stratified_order, value_sets
 from radsweep.errors import SpecError
 from radsweep.specs import Subset
 
@@ -43,17 +44,18 @@ def select(corpus: Corpus, subset: Subset) -> SubsetIndex:
     Only patients of the pretrain split, whatever a paradigm may need of them (a report, a label): a
     subset is the same for every paradigm. The order of the manifest's rows does not matter.
 
-    Raises SpecError if the corpus has fewer images for pretraining.
+    Raises SpecError if the corpus has fewer images for pretraining, or no column to stratify by.
     """
     if subset.corpus != corpus.name:
         raise SpecError(f"a subset of {subset.corpus} cannot be taken from corpus {corpus.name}")
-    pool = pretrain_pool(corpus.manifest.lazy())
+    check_columns(subset.stratify_by, corpus.labels())
+    pool = pretrain_pool(corpus.manifest.lazy(), subset.stratify_by)
     if subset.images > pool.height:
         raise SpecError(
             f"subset of {subset.images:,} is larger than corpus {corpus.name} "
             f"({pool.height:,} images for pretraining); lower `images`"
         )
-    order = patient_order(pool["patient_id"], subset.seed)
+    order = patient_order(pool, subset.seed, subset.stratify_by)
     place = first_images(pool, order, subset.images)
     rows = corpus.manifest[place["row"]]
     return SubsetIndex(
@@ -64,10 +66,10 @@ def select(corpus: Corpus, subset: Subset) -> SubsetIndex:
     )
 
 
-def pretrain_pool(manifest: pl.LazyFrame) -> pl.DataFrame:
-    """Columns row (of the manifest), patient_id and image_id of what there is to pretrain on."""
+def pretrain_pool(manifest: pl.LazyFrame, columns: Sequence[str] = ()) -> pl.DataFrame:
+    """What there is to pretrain on: row (of the manifest), patient_id, image_id and ``columns``."""
     return (
-        manifest.select("split", "patient_id", "image_id")
+        manifest.select("split", "patient_id", "image_id", *columns)
         .with_row_index("row")
         .filter(pl.col("split") == "pretrain")
         .drop("split")
@@ -96,23 +98,27 @@ def first_images(pool: pl.DataFrame, order: pl.DataFrame, images: int) -> pl.Dat
     )
 
 
-def patient_order(patient_ids: pl.Series, seed: int) -> pl.DataFrame:
+def patient_order(pool: pl.DataFrame, seed: int, stratify_by: Sequence[str] = ()) -> pl.DataFrame:
     """The fixed order of patients that every subset of this seed is a prefix of.
 
     Args:
-        patient_ids: one for each image, in any order.
+        pool: patient_id and the columns of ``stratify_by``, one row an image, in any order.
         seed: another is another order.
+        stratify_by: columns whose mix every prefix is to have; none takes patients as they come.
 
     Returns:
         patient_id, len (images), turn (0, 1, ...) and before (images of all earlier patients).
     """
-    counts = patient_ids.alias("patient_id").to_frame().group_by("patient_id").len()
-    numbers = patient_numbers(counts["patient_id"], "subset", seed)
-    return (
+    patients = value_sets(pool, stratify_by)
+    numbers = patient_numbers(patients["patient_id"], "subset", seed)
+    patients = patients.with_columns(number=pl.Series(numbers, dtype=pl.UInt64))
+    if stratify_by:
+        order = stratified_order(patients, stratify_by)
+    else:
         # The identifier itself breaks the ties that 64 bits may have among millions.
-        counts.with_columns(number=pl.Series(numbers, dtype=pl.UInt64))
-        .sort("number", "patient_id")
-        .drop("number")
+        order = patients.sort("number", "patient_id")
+    return (
+        order.select("patient_id", "len")
         .with_row_index("turn")
         .with_columns(before=pl.col("len").cum_sum() - pl.col("len"))
     )

@@ -199,6 +199,27 @@ def test_images_that_a_checkpoint_was_trained_on_are_counted_by_split(
         check_corpus(store, NAME, similar=False, training_list=listed)
 
 
+def test_the_mix_of_stratified_subsets_is_looked_at_and_an_order_without_it_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, manifest = sound(tmp_path)
+    sex = pl.when(pl.col("patient_id") < "8").then(pl.lit("F")).otherwise(pl.lit("M"))
+    write(store, manifest.with_columns(sex=sex))
+    given = {"similar": False, "images": (30, 60), "subset_seeds": (0, 1), "stratify_by": ("sex",)}
+    report = check_corpus(store, NAME, **given)
+    mixes = [finding for finding in report.findings if finding.name == "strata"]
+    assert report.passed and [mix.checked for mix in mixes] == [2, 2]
+    assert "2 strata (sex)" in mixes[0].claim
+    # Women first, then men: no subset but the last has the corpus's share.
+    monkeypatch.setattr(
+        "radsweep.corpus.subset.stratified_order",
+        lambda patients, _: patients.sort("sex", "number"),
+    )
+    assert failures(check_corpus(store, NAME, **given))["strata"] >= 1
+    with pytest.raises(SpecError, match="stratified by 'report'; known: age_years, projection"):
+        check_corpus(store, NAME, similar=False, stratify_by=("report",))
+
+
 def test_a_scale_beyond_the_corpus_is_refused_with_both_numbers(tmp_path: Path) -> None:
     store, _ = sound(tmp_path)
     with pytest.raises(SpecError, match=r"subset of 1,000 is larger than corpus sound@1 \(\d+ "):
