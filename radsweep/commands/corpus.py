@@ -143,7 +143,9 @@ def check(
     ] = None,
     training_list: Annotated[
         Path | None,
-        typer.Option(help="SOP instance UIDs that a checkpoint was trained on, one a line"),
+        typer.Option(
+            help="What a checkpoint was trained on: SOP instance UIDs, names or paths of files"
+        ),
     ] = None,
     near_duplicates: Annotated[
         bool, typer.Option(help="Search for near duplicates across patients and splits too")

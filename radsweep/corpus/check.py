@@ -18,12 +18,15 @@ from radsweep.corpus.duplicates import least_similarity, near_duplicates
 from radsweep.corpus.fingerprint import MapShards, corpus_fingerprints
 from radsweep.corpus.identity import PatientKey
 from radsweep.corpus.manifest import corpus_file, label_columns
-from radsweep.corpus.overlap import listed_images, overlap
+from radsweep.corpus.overlap import TOLD_BY, listed_images, overlap
 from radsweep.corpus.split import SPLITS, splits_of
 from radsweep.corpus.strata import check_columns, value_sets
 from radsweep.corpus.subset import digest_of, first_images, patient_order, pretrain_pool
 from radsweep.errors import SpecError
 from radsweep.store import Store
+
+ORDER = pl.Enum((*SPLITS, *TOLD_BY))
+"""Of a note's parts."""
 
 EXAMPLES = 5
 """Failures that a finding names."""
@@ -322,7 +325,10 @@ def _known(manifest: pl.LazyFrame, training_list: Path, patient_key: PatientKey)
     listed = listed_images(training_list)
     found = overlap(manifest, listed, patient_key)
     evaluated = found.filter(pl.col("split") != "pretrain")
-    counts = dict(found.group_by("split").len().iter_rows())
-    note = ", ".join(f"{counts[split]:,} in {split}" for split in SPLITS if split in counts)
+    note = "; ".join(
+        ", ".join(f"{count:,} {word} {name}" for name, count in counts)
+        for column, word in (("split", "in"), ("by", "by"))
+        if (counts := found.group_by(column).len().sort(pl.col(column).cast(ORDER)).rows())
+    )
     claim = "no image outside pretrain is in the list that the starting checkpoint was trained on"
-    return _finding("training list", claim, len(listed), evaluated["image_id"], note)
+    return _finding("training list", claim, len(listed.names), evaluated["image_id"], note)

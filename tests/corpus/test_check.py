@@ -194,7 +194,7 @@ def test_images_that_a_checkpoint_was_trained_on_are_counted_by_split(
     found = report.findings[-1]
     assert (found.name, found.failures) == ("training list", 1)
     assert found.examples == (manifest["image_id"][known[1]],)
-    assert found.note == "1 in pretrain, 1 in test"
+    assert found.note == "1 in pretrain, 1 in test; 2 by SOP instance"
     with pytest.raises(SpecError, match="patient key"):
         check_corpus(store, NAME, similar=False, training_list=listed)
 
