@@ -10,7 +10,9 @@ stratum its share of the images, give or take a patient, and prefixes nest.
 
 from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from radsweep.errors import SpecError
 from radsweep.parts import did_you_mean
@@ -41,38 +43,42 @@ def check_columns(columns: Sequence[str], labels: Sequence[str]) -> None:
             )
 
 
-def value_sets(pool: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+def value_sets(pool: pl.DataFrame, first: pl.Series, columns: Sequence[str]) -> pl.DataFrame:
     """Each patient's stratum.
 
     Args:
-        pool: patient_id and ``columns``, one row an image, in any order.
+        pool: has ``columns``; a patient's images are a stretch of rows.
+        first: of each patient's stretch, rising from 0.
         columns: of at most 64 values each; those that ``check_columns`` lets pass have under 20.
 
     Returns:
-        patient_id, len (images) and for each column the set of its values in the patient's images,
-        as the bits of a uint64. Which bit is which value depends on the values that the pool has.
+        For each column the set of its values in each patient's images, as the bits of a uint64.
+        Which bit is which value depends on the values that the pool has.
     """
-    marked = pool.lazy().select("patient_id", *columns)
-    if "age_years" in columns:
-        marked = marked.with_columns(pl.col("age_years") // AGE_BAND_YEARS)
-    values = {
-        column: marked.select(pl.col(column).unique()).collect()[column] for column in columns
-    }
-    bits = [
-        pl.col(column).replace_strict(
-            known, pl.Series([1 << place for place in range(len(known))], dtype=pl.UInt64)
-        )
-        for column, known in values.items()
-    ]
-    sets = [pl.col(column).bitwise_or() for column in columns]
-    return marked.with_columns(bits).group_by("patient_id").agg(pl.len(), *sets).collect()
+    starts = first.to_numpy()
+    return pl.DataFrame(
+        {
+            column: np.bitwise_or.reduceat(_bits(pool[column]), starts)
+            for column in columns
+            if len(starts)
+        },
+        schema=dict.fromkeys(columns, pl.UInt64),
+    )
+
+
+def _bits(column: pl.Series) -> NDArray[np.uint64]:
+    value = column // AGE_BAND_YEARS if column.name == "age_years" else column
+    known = value.unique()
+    bits = pl.Series([1 << place for place in range(len(known))], dtype=pl.UInt64)
+    return value.replace_strict(known, bits).to_numpy()
 
 
 def stratified_order(patients: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
     """Patients in the order in which every prefix has the strata's own shares of the images.
 
     Args:
-        patients: of ``value_sets``, with a ``number`` (uint64, keyed), in any order.
+        patients: patient_id, len (images), number (uint64, keyed) and the ``columns`` of
+            ``value_sets``, in any order.
         columns: what the strata are made of, at least one.
 
     Returns:

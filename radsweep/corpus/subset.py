@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
@@ -15,7 +16,7 @@ from radsweep.errors import SpecError
 from radsweep.specs import Subset
 
 DIGEST_ROWS = 100_000
-"""Identifiers that are Python strings at a time."""
+"""Identifiers that are one text at a time."""
 
 
 @final
@@ -67,14 +68,55 @@ def select(corpus: Corpus, subset: Subset) -> SubsetIndex:
 
 
 def pretrain_pool(manifest: pl.LazyFrame, columns: Sequence[str] = ()) -> pl.DataFrame:
-    """What there is to pretrain on: row (of the manifest), patient_id, image_id and ``columns``."""
+    """What there is to pretrain on: row (of the manifest), patient_id, image_id and ``columns``.
+
+    Sorted by patient_id and image_id, so that a patient is a stretch of rows and strings are
+    compared once, for all seeds and scales.
+    """
     return (
         manifest.select("split", "patient_id", "image_id", *columns)
         .with_row_index("row")
         .filter(pl.col("split") == "pretrain")
         .drop("split")
+        .sort("patient_id", "image_id")
         .collect()
+        # Rows are taken by number, which many chunks slow down.
+        .rechunk()
     )
+
+
+def patient_order(pool: pl.DataFrame, seed: int, stratify_by: Sequence[str] = ()) -> pl.DataFrame:
+    """The fixed order of patients that every subset of this seed is a prefix of.
+
+    Args:
+        pool: of ``pretrain_pool``, with the columns of ``stratify_by``.
+        seed: another is another order.
+        stratify_by: columns whose mix every prefix is to have; none takes patients as they come.
+
+    Returns:
+        patient_id, len (images), first (their first row in the pool), turn (0, 1, ...) and before
+        (images of all earlier patients).
+    """
+    patients = stretches(pool)
+    numbers = patient_numbers(patients["patient_id"], "subset", seed)
+    patients = patients.with_columns(number=pl.Series(numbers, dtype=pl.UInt64))
+    if stratify_by:
+        sets = value_sets(pool, patients["first"], stratify_by)
+        order = stratified_order(patients.hstack(sets), stratify_by)
+    else:
+        # The identifier itself breaks the ties that 64 bits may have among millions.
+        order = patients.sort("number", "patient_id")
+    return (
+        order.select("patient_id", "len", "first")
+        .with_row_index("turn")
+        .with_columns(before=pl.col("len").cum_sum() - pl.col("len"))
+    )
+
+
+def stretches(pool: pl.DataFrame) -> pl.DataFrame:
+    """Each patient's patient_id, len (images) and first (row) in a pool of ``pretrain_pool``."""
+    runs = pool["patient_id"].rle().struct.unnest().rename({"value": "patient_id"})
+    return runs.with_columns(first=pl.col("len").cum_sum() - pl.col("len"))
 
 
 def first_images(pool: pl.DataFrame, order: pl.DataFrame, images: int) -> pl.DataFrame:
@@ -88,46 +130,19 @@ def first_images(pool: pl.DataFrame, order: pl.DataFrame, images: int) -> pl.Dat
     Returns:
         row, image_id and turn (the patient's place in the order), in subset order.
     """
-    taken = order.lazy().filter(pl.col("before") < images).select("patient_id", "turn")
-    return (
-        pool.lazy()
-        .join(taken, on="patient_id")
-        .select("row", "image_id", "turn")
-        .sort("turn", "image_id")
-        .collect()
+    taken = order.filter(pl.col("before") < images)
+    length, first, before = (
+        taken[name].to_numpy().astype(np.int64) for name in ("len", "first", "before")
     )
-
-
-def patient_order(pool: pl.DataFrame, seed: int, stratify_by: Sequence[str] = ()) -> pl.DataFrame:
-    """The fixed order of patients that every subset of this seed is a prefix of.
-
-    Args:
-        pool: patient_id and the columns of ``stratify_by``, one row an image, in any order.
-        seed: another is another order.
-        stratify_by: columns whose mix every prefix is to have; none takes patients as they come.
-
-    Returns:
-        patient_id, len (images), turn (0, 1, ...) and before (images of all earlier patients).
-    """
-    patients = value_sets(pool, stratify_by)
-    numbers = patient_numbers(patients["patient_id"], "subset", seed)
-    patients = patients.with_columns(number=pl.Series(numbers, dtype=pl.UInt64))
-    if stratify_by:
-        order = stratified_order(patients, stratify_by)
-    else:
-        # The identifier itself breaks the ties that 64 bits may have among millions.
-        order = patients.sort("number", "patient_id")
-    return (
-        order.select("patient_id", "len")
-        .with_row_index("turn")
-        .with_columns(before=pl.col("len").cum_sum() - pl.col("len"))
-    )
+    places = np.repeat(first - before, length) + np.arange(length.sum())
+    turns = np.repeat(taken["turn"].to_numpy(), length)
+    return pool.select("row", "image_id")[places].with_columns(turn=pl.Series(turns))
 
 
 def digest_of(image_ids: pl.Series) -> str:
     """SHA-256 of the identifiers, one a line, in this order."""
     digest = hashlib.sha256()
     for number, block in enumerate(image_ids.to_frame().iter_slices(DIGEST_ROWS)):
-        text = "\n".join(block.to_series())
+        text = block.to_series().str.join("\n").item()
         digest.update((f"\n{text}" if number else text).encode())
     return digest.hexdigest()

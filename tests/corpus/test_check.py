@@ -122,6 +122,21 @@ def test_a_whole_patient_moved_to_another_split_breaks_the_rule(tmp_path: Path) 
     assert failures(check_corpus(store, NAME, similar=False)) == {"split rule": 1}
 
 
+def test_a_word_that_is_no_split_is_a_failure_of_the_rule_and_half_a_patient_of_it_crosses(
+    tmp_path: Path,
+) -> None:
+    store, manifest = sound(tmp_path)
+    one, two = manifest["patient_id"].unique(maintain_order=True)[:2]
+    wrong = (pl.col("patient_id") == one) | (
+        (pl.col("patient_id") == two) & ~pl.col("patient_id").is_first_distinct()
+    )
+    write(store, manifest.with_columns(split=pl.when(wrong).then(pl.lit("x")).otherwise("split")))
+    report = check_corpus(store, NAME, similar=False)
+    found = {finding.name: finding.examples for finding in report.findings if finding.failures}
+    assert found["patients"] == (two,)
+    assert found["split rule"] == tuple(sorted((one, two)))
+
+
 def test_repeated_images_and_pixels_are_counted(tmp_path: Path) -> None:
     store, manifest = sound(tmp_path)
     first, digest = manifest["image_id"][0], manifest["pixels_digest"][5]
