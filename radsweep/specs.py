@@ -162,8 +162,21 @@ class Subset:
     """At least so many; the last patient is taken whole."""
     seed: int = 0
     """Another seed is another patient order."""
+    stratify_by: tuple[str, ...] = field(default=(), metadata=keys.ABSENT_IF_DEFAULT)
+    """Manifest columns (``view``, ``projection``, ``sex``, ``age_years`` by decade, labels) whose
+    joint mix every subset shares with all images for pretraining; none takes patients as they
+    come."""
 
     def __post_init__(self) -> None:
+        _require(
+            not isinstance(self.stratify_by, str),
+            f"stratify_by is the text {self.stratify_by!r}; write ({self.stratify_by!r},)",
+        )
+        object.__setattr__(self, "stratify_by", tuple(sorted(self.stratify_by)))
+        _require(
+            len(set(self.stratify_by)) == len(self.stratify_by),
+            f"stratify_by {self.stratify_by} names a column twice",
+        )
         _require(
             CORPUS_NAME.fullmatch(self.corpus) is not None,
             f"corpus {self.corpus!r} is not name@version, such as mayo@1",
@@ -331,6 +344,8 @@ class Sweep:
     another corpus that the protocol scores on, none are shown."""
     hypotheses: tuple[Hypothesis, ...] = field(default=(), metadata=keys.ABSENT_IF_DEFAULT)
     """Claims that the scores are to answer with yes, no or undecided."""
+    stratify_by: tuple[str, ...] = field(default=(), metadata=keys.ABSENT_IF_DEFAULT)
+    """See ``Subset.stratify_by``; of every scale."""
 
     def __post_init__(self) -> None:
         _require(
@@ -347,7 +362,7 @@ class Sweep:
             len(self.seeds) == len(set(self.seeds)) > 0,
             f"seeds {self.seeds} must be distinct, and at least one",
         )
-        Subset(corpus=self.corpus, images=self.images[-1], seed=self.subset_seed)
+        self._subset(self.images[-1])
         for claim in self.hypotheses:
             self._require_answerable(claim)
         arms = [(recipe.paradigm, recipe.start_from) for recipe in self.recipes]
@@ -358,6 +373,14 @@ class Sweep:
                 "curve; give each a sweep of its own (sweeps share the cells that they have in "
                 "common)",
             )
+
+    def _subset(self, images: int) -> Subset:
+        return Subset(
+            corpus=self.corpus,
+            images=images,
+            seed=self.subset_seed,
+            stratify_by=self.stratify_by,
+        )
 
     def _require_answerable(self, claim: "Hypothesis") -> None:
         paradigms = sorted({recipe.paradigm for recipe in self.recipes})
@@ -377,7 +400,7 @@ class Sweep:
         trained = [
             Cell(
                 recipe=recipe,
-                subset=Subset(corpus=self.corpus, images=n, seed=self.subset_seed),
+                subset=self._subset(n),
                 budget=self.budget,
                 seed=seed,
             )

@@ -134,6 +134,20 @@ def test_a_key_never_moves_by_accident() -> None:
     assert cell.name == GOLDEN
 
 
+def test_stratified_subsets_have_a_key_of_their_own_whatever_the_order_of_the_columns() -> None:
+    def key(**more: object) -> str:
+        cell = sweep(**more).cells()[-1]
+        assert "stratify_by" in cell.identity["subset"] or "stratify_by" not in more
+        return cell.key
+
+    assert key() != key(stratify_by=("sex",)) != key(stratify_by=("view", "sex"))
+    assert key(stratify_by=("view", "sex")) == key(stratify_by=("sex", "view"))
+    with pytest.raises(SpecError, match="twice"):
+        sweep(stratify_by=("sex", "sex"))
+    with pytest.raises(SpecError, match=r"the text 'sex'; write \('sex',\)"):
+        sweep(stratify_by="sex")
+
+
 GOLDEN = "clip-30k-s2-089b2317ef"
 
 

@@ -137,9 +137,15 @@ def check(
     images: Annotated[
         list[int] | None, typer.Option(help="Scales whose subsets must nest; may be repeated")
     ] = None,
+    stratify_by: Annotated[
+        list[str] | None,
+        typer.Option(help="Column whose mix the subsets must share; may be repeated"),
+    ] = None,
     training_list: Annotated[
         Path | None,
-        typer.Option(help="SOP instance UIDs that a checkpoint was trained on, one a line"),
+        typer.Option(
+            help="What a checkpoint was trained on: SOP instance UIDs, names or paths of files"
+        ),
     ] = None,
     near_duplicates: Annotated[
         bool, typer.Option(help="Search for near duplicates across patients and splits too")
@@ -161,6 +167,7 @@ def check(
             root,
             corpus,
             images=tuple(sorted(images or ())),
+            stratify_by=tuple(sorted(stratify_by or ())),
             similar=near_duplicates,
             training_list=training_list,
             patient_key=None if training_list is None else PatientKey.load(patient_key),

@@ -17,12 +17,16 @@ import polars as pl
 from radsweep.corpus.duplicates import least_similarity, near_duplicates
 from radsweep.corpus.fingerprint import MapShards, corpus_fingerprints
 from radsweep.corpus.identity import PatientKey
-from radsweep.corpus.manifest import corpus_file
-from radsweep.corpus.overlap import listed_images, overlap
+from radsweep.corpus.manifest import corpus_file, label_columns
+from radsweep.corpus.overlap import TOLD_BY, listed_images, overlap
 from radsweep.corpus.split import SPLITS, splits_of
+from radsweep.corpus.strata import check_columns, value_sets
 from radsweep.corpus.subset import digest_of, first_images, patient_order, pretrain_pool
 from radsweep.errors import SpecError
 from radsweep.store import Store
+
+ORDER = pl.Enum((*SPLITS, *TOLD_BY))
+"""Of a note's parts."""
 
 EXAMPLES = 5
 """Failures that a finding names."""
@@ -67,6 +71,7 @@ def check_corpus(
     *,
     images: Sequence[int] = (),
     subset_seeds: Sequence[int] = (0,),
+    stratify_by: Sequence[str] = (),
     similar: bool = True,
     training_list: Path | None = None,
     patient_key: PatientKey | None = None,
@@ -80,14 +85,15 @@ def check_corpus(
         corpus: ``name@version``.
         images: scales whose subsets must nest; those larger than the corpus are refused.
         subset_seeds: of the patient orders that are checked at every scale.
+        stratify_by: columns whose mix the subsets must share, as of ``Subset.stratify_by``.
         similar: whether to look for near duplicates, which decodes every picture the first time.
         training_list: what a starting checkpoint was trained on, as of ``listed_images``.
         patient_key: the corpus's own, to key that list; needed with it.
         map_shards: runs the decoding of shards, here or elsewhere.
         progress: is given (shards done, shards in all) while near duplicates are looked for.
 
-    Raises SpecError if there is no such corpus, a scale exceeds it or a key is missing, StreamError
-    where stored pictures are damaged.
+    Raises SpecError if there is no such corpus, a scale exceeds it, it has no column to stratify by
+    or a key is missing, StreamError where stored pictures are damaged.
     """
     if training_list is not None and patient_key is None:
         raise SpecError(
@@ -99,6 +105,7 @@ def check_corpus(
         raise SpecError(f"corpus {corpus} is not in the store {store.url}, or was never finished")
     card: dict[str, Any] = store.read_json(card_file)
     manifest = scan_manifest(store, corpus)
+    check_columns(stratify_by, label_columns(manifest.collect_schema().names()))
     patients = _patients(manifest)
     findings = [
         _file(store, corpus, card),
@@ -111,7 +118,8 @@ def check_corpus(
     if similar:
         findings.append(_similar(store, manifest, map_shards, progress))
     if images:
-        findings += _nested(pretrain_pool(manifest), corpus, subset_seeds, images)
+        pool = pretrain_pool(manifest, stratify_by)
+        findings += _nested(pool, corpus, subset_seeds, images, stratify_by)
     if training_list is not None and patient_key is not None:
         findings.append(_known(manifest, training_list, patient_key))
     return CheckReport(
@@ -131,13 +139,16 @@ def scan_manifest(store: Store, corpus: str) -> pl.LazyFrame:
 
 
 def _patients(manifest: pl.LazyFrame) -> pl.DataFrame:
-    """patient_id, images, split (the first in order), splits (how many)."""
+    """patient_id, images, and the first and the last (in some order) of their splits.
+
+    A word that is no split is null, and counted as ``unknown``.
+    """
+    split = pl.col("split")
     return (
-        manifest.select("patient_id", "split")
+        manifest.select("patient_id", split.cast(pl.Enum(SPLITS), strict=False))
         .group_by("patient_id")
-        .agg(images=pl.len(), split=pl.col("split").min(), splits=pl.col("split").n_unique())
-        .sort("patient_id")
-        .collect()
+        .agg(images=pl.len(), split=split.min(), last=split.max(), unknown=split.null_count())
+        .collect(engine="streaming")
     )
 
 
@@ -181,24 +192,27 @@ def _card(patients: pl.DataFrame, card: dict[str, Any]) -> Finding:
 
 
 def _crossing(patients: pl.DataFrame) -> Finding:
-    failed = patients.filter(pl.col("splits") > 1)["patient_id"]
-    return _finding("patients", "no patient is in two splits", patients.height, failed)
+    some_unknown = (pl.col("unknown") > 0) & (pl.col("unknown") < pl.col("images"))
+    failed = patients.filter((pl.col("split") != pl.col("last")) | some_unknown)
+    claim = "no patient is in two splits"
+    return _finding("patients", claim, patients.height, failed["patient_id"].sort())
 
 
 def _rule(patients: pl.DataFrame, card: dict[str, Any]) -> Finding:
     fractions = [card["fractions"][split] for split in SPLITS]
     expected = splits_of(patients["patient_id"], fractions, card["split_seed"])
-    failed = patients.filter(pl.col("split") != expected.cast(pl.String))["patient_id"]
+    failed = patients.filter(pl.col("split").ne_missing(expected) | (pl.col("unknown") > 0))
     claim = "each patient is in the split that the keyed hash and the card's shares give"
-    return _finding("split rule", claim, patients.height, failed)
+    return _finding("split rule", claim, patients.height, failed["patient_id"].sort())
 
 
 def _repeated(manifest: pl.LazyFrame, column: str, name: str, claim: str) -> Finding:
     """Failures are the image identifiers of all but the first of equal values."""
-    rows = manifest.select("image_id", pl.col(column).alias("value")).collect()
-    known = rows["value"].drop_nulls()
-    if known.n_unique() == len(known):
+    known = manifest.select(pl.col(column).drop_nulls()).collect().to_series()
+    # Values with as many hashes as there are values differ; where hashes repeat, values may.
+    if known.hash().n_unique() == len(known):
         return _finding(name, claim, len(known), pl.Series(dtype=pl.String))
+    rows = manifest.select("image_id", pl.col(column).alias("value")).collect()
     twice = pl.col("value").is_not_null() & ~pl.col("value").is_first_distinct()
     return _finding(name, claim, len(known), rows.sort("image_id").filter(twice)["image_id"])
 
@@ -243,7 +257,11 @@ def _similar(
 
 
 def _nested(
-    pool: pl.DataFrame, corpus: str, seeds: Sequence[int], images: Sequence[int]
+    pool: pl.DataFrame,
+    corpus: str,
+    seeds: Sequence[int],
+    images: Sequence[int],
+    stratify_by: Sequence[str],
 ) -> list[Finding]:
     """Each subset is taken by itself, then compared with the next larger one, image by image."""
     if max(images) > pool.height:
@@ -253,7 +271,9 @@ def _nested(
         )
     findings = []
     for seed in seeds:
-        order = patient_order(pool["patient_id"], seed)
+        order = patient_order(pool, seed, stratify_by)
+        if stratify_by:
+            findings.append(_mixed(pool, order, seed, images, stratify_by))
         wrong, digests = [], []
         larger: pl.Series | None = None
         for scale in sorted(set(images), reverse=True):
@@ -272,12 +292,49 @@ def _nested(
     return findings
 
 
+def _mixed(
+    pool: pl.DataFrame,
+    order: pl.DataFrame,
+    seed: int,
+    images: Sequence[int],
+    columns: Sequence[str],
+) -> Finding:
+    """The bound follows from one patient more or less in each stratum, all of them the largest."""
+    strata = order.sort("first")
+    strata = strata.hstack(value_sets(pool, strata["first"], columns))
+    whole = strata.group_by(columns).agg(pl.col("len").sum().alias("whole"))
+    share = pl.col("whole") / pl.col("whole").sum()
+    bound = int(order["len"].max()) * (1 + whole.height * share)  # type: ignore[arg-type]
+    wrong, most = [], 0.0
+    for scale in sorted(set(images)):
+        taken = strata.filter(pl.col("before") < scale).group_by(columns)
+        mix = whole.join(
+            taken.agg(pl.col("len").sum().alias("taken")), on=columns, how="left"
+        ).with_columns(pl.col("taken").fill_null(0))
+        total = max(1, mix["taken"].sum())
+        off = (pl.col("taken") - share * total).abs()
+        if mix.select((off > bound).any()).item():
+            wrong.append(f"{scale:,}")
+        most = max(most, mix.select(off.max()).item() / total)
+    return _finding(
+        "strata",
+        f"seed {seed}: each subset has of each of {whole.height:,} strata ({', '.join(columns)}) "
+        "its share of the images, give or take whole patients",
+        len(set(images)),
+        pl.Series(wrong, dtype=pl.String),
+        f"the farthest share is off by {most:.2%} of a subset's images",
+    )
+
+
 def _known(manifest: pl.LazyFrame, training_list: Path, patient_key: PatientKey) -> Finding:
     """Images to pretrain on may be known to a checkpoint, images to score on may not."""
     listed = listed_images(training_list)
     found = overlap(manifest, listed, patient_key)
     evaluated = found.filter(pl.col("split") != "pretrain")
-    counts = dict(found.group_by("split").len().iter_rows())
-    note = ", ".join(f"{counts[split]:,} in {split}" for split in SPLITS if split in counts)
+    note = "; ".join(
+        ", ".join(f"{count:,} {word} {name}" for name, count in counts)
+        for column, word in (("split", "in"), ("by", "by"))
+        if (counts := found.group_by(column).len().sort(pl.col(column).cast(ORDER)).rows())
+    )
     claim = "no image outside pretrain is in the list that the starting checkpoint was trained on"
-    return _finding("training list", claim, len(listed), evaluated["image_id"], note)
+    return _finding("training list", claim, len(listed.names), evaluated["image_id"], note)

@@ -18,6 +18,7 @@ from radsweep.corpus.earlier import PLACE, Earlier, read_facts
 from radsweep.corpus.header import capped_age, sex_of, view_from_text
 from radsweep.corpus.identity import PatientKey
 from radsweep.corpus.manifest import SCHEMA, corpus_file, shard_file
+from radsweep.corpus.overlap import file_pseudonyms
 from radsweep.corpus.picture import read_mask
 from radsweep.corpus.pixels import Policy
 from radsweep.corpus.reports import scrub, sections
@@ -172,9 +173,13 @@ def ingest_chunk(job: Job, number: int) -> ChunkResult:
 
 
 def _listing_digest(job: Job, files: list[dict[str, Any]]) -> str:
-    """Which files, as they were listed: a chunk of other or changed files is another chunk."""
+    """Which files, as they were listed: a chunk of other or changed files is another chunk.
+
+    So is one of rows with other columns, which an interrupted ingest of older code left.
+    """
     listed = [[file["source"], job.file_key(file), job.stamp(file)] for file in files]
-    return job.patient_key.pseudonym("listing", keys.canonical_json(listed))
+    columns = list(job.row_schema)
+    return job.patient_key.pseudonym("listing", keys.canonical_json([columns, listed]))
 
 
 def _row(job: Job, shard: _Shard, file: dict[str, Any]) -> dict[str, Any]:
@@ -195,6 +200,7 @@ def _row(job: Job, shard: _Shard, file: dict[str, Any]) -> dict[str, Any]:
     return {
         **_who(job, known, xray, image),
         **_facts(job, known, xray),
+        **file_pseudonyms(file["path"], job.patient_key),
         "pixels_digest": job.patient_key.pseudonym("pixels", xray.digest),
         "corpus": job.corpus,
         "shard": shard.number,
@@ -225,6 +231,7 @@ def _shared_row(job: Job, file: dict[str, Any], earlier: dict[str, Any]) -> dict
     return {
         **_who(job, known, xray, earlier["image_id"]),
         **_facts(job, known, xray),
+        **file_pseudonyms(file["path"], job.patient_key),
         "pixels_digest": earlier["pixels_digest"],
         **{name: earlier[name] for name in PLACE},
         **{name: label_value(known.get(name)) for name in job.tables.labels},

@@ -33,8 +33,11 @@ SCHEMA: dict[str, pl.DataType] = {
     "mask_length": pl.Int32(),
     "mask_crc32": pl.UInt32(),
     "pixels_digest": pl.String(),
+    "file_id": pl.String(),
+    "path_id": pl.String(),
 }
-"""The allow-list. Identifiers are keyed hashes; ``view`` is frontal, lateral or unknown,
+"""The allow-list. Identifiers are keyed hashes, ``file_id`` of the file's name and ``path_id`` of
+the end of its path (both for lists of training images); ``view`` is frontal, lateral or unknown,
 ``projection`` AP, PA or null; ``sex`` F, M, O or null; ``age_years`` is capped at 90;
 ``pixel_spacing_mm`` is that of the stored image, null if unknown; a null ``mask_offset`` means that
 masks are unknown. Label columns follow."""

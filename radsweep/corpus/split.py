@@ -1,7 +1,7 @@
 """Which patients are for pretraining and which for evaluation, before anything else."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
@@ -34,10 +34,11 @@ def patient_number(patient_id: str, purpose: str, seed: int) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
 
-def patient_numbers(patient_ids: Iterable[str], purpose: str, seed: int) -> NDArray[np.uint64]:
+def patient_numbers(patient_ids: pl.Series, purpose: str, seed: int) -> NDArray[np.uint64]:
     """``patient_number`` of many patients, uint64 [n]."""
     prefix, blake2b = f"{purpose}\0{seed}\0".encode(), hashlib.blake2b
-    digests = [blake2b(prefix + name.encode(), digest_size=8).digest() for name in patient_ids]
+    names: list[bytes] = patient_ids.cast(pl.Binary).to_list()
+    digests = [blake2b(prefix + name, digest_size=8).digest() for name in names]
     return np.frombuffer(b"".join(digests), ">u8").astype(np.uint64)
 
 

@@ -1,20 +1,22 @@
 """Nested data scales: the first n images of a fixed, patient-level order."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from radsweep.corpus.manifest import Corpus, index_table
 from radsweep.corpus.split import patient_numbers
+from radsweep.corpus.strata import check_columns, stratified_order, value_sets
 from radsweep.errors import SpecError
 from radsweep.specs import Subset
 
 DIGEST_ROWS = 100_000
-"""Identifiers that are Python strings at a time."""
+"""Identifiers that are one text at a time."""
 
 
 @final
@@ -43,17 +45,18 @@ def select(corpus: Corpus, subset: Subset) -> SubsetIndex:
     Only patients of the pretrain split, whatever a paradigm may need of them (a report, a label): a
     subset is the same for every paradigm. The order of the manifest's rows does not matter.
 
-    Raises SpecError if the corpus has fewer images for pretraining.
+    Raises SpecError if the corpus has fewer images for pretraining, or no column to stratify by.
     """
     if subset.corpus != corpus.name:
         raise SpecError(f"a subset of {subset.corpus} cannot be taken from corpus {corpus.name}")
-    pool = pretrain_pool(corpus.manifest.lazy())
+    check_columns(subset.stratify_by, corpus.labels())
+    pool = pretrain_pool(corpus.manifest.lazy(), subset.stratify_by)
     if subset.images > pool.height:
         raise SpecError(
             f"subset of {subset.images:,} is larger than corpus {corpus.name} "
             f"({pool.height:,} images for pretraining); lower `images`"
         )
-    order = patient_order(pool["patient_id"], subset.seed)
+    order = patient_order(pool, subset.seed, subset.stratify_by)
     place = first_images(pool, order, subset.images)
     rows = corpus.manifest[place["row"]]
     return SubsetIndex(
@@ -64,15 +67,56 @@ def select(corpus: Corpus, subset: Subset) -> SubsetIndex:
     )
 
 
-def pretrain_pool(manifest: pl.LazyFrame) -> pl.DataFrame:
-    """Columns row (of the manifest), patient_id and image_id of what there is to pretrain on."""
+def pretrain_pool(manifest: pl.LazyFrame, columns: Sequence[str] = ()) -> pl.DataFrame:
+    """What there is to pretrain on: row (of the manifest), patient_id, image_id and ``columns``.
+
+    Sorted by patient_id and image_id, so that a patient is a stretch of rows and strings are
+    compared once, for all seeds and scales.
+    """
     return (
-        manifest.select("split", "patient_id", "image_id")
+        manifest.select("split", "patient_id", "image_id", *columns)
         .with_row_index("row")
         .filter(pl.col("split") == "pretrain")
         .drop("split")
+        .sort("patient_id", "image_id")
         .collect()
+        # Rows are taken by number, which many chunks slow down.
+        .rechunk()
     )
+
+
+def patient_order(pool: pl.DataFrame, seed: int, stratify_by: Sequence[str] = ()) -> pl.DataFrame:
+    """The fixed order of patients that every subset of this seed is a prefix of.
+
+    Args:
+        pool: of ``pretrain_pool``, with the columns of ``stratify_by``.
+        seed: another is another order.
+        stratify_by: columns whose mix every prefix is to have; none takes patients as they come.
+
+    Returns:
+        patient_id, len (images), first (their first row in the pool), turn (0, 1, ...) and before
+        (images of all earlier patients).
+    """
+    patients = stretches(pool)
+    numbers = patient_numbers(patients["patient_id"], "subset", seed)
+    patients = patients.with_columns(number=pl.Series(numbers, dtype=pl.UInt64))
+    if stratify_by:
+        sets = value_sets(pool, patients["first"], stratify_by)
+        order = stratified_order(patients.hstack(sets), stratify_by)
+    else:
+        # The identifier itself breaks the ties that 64 bits may have among millions.
+        order = patients.sort("number", "patient_id")
+    return (
+        order.select("patient_id", "len", "first")
+        .with_row_index("turn")
+        .with_columns(before=pl.col("len").cum_sum() - pl.col("len"))
+    )
+
+
+def stretches(pool: pl.DataFrame) -> pl.DataFrame:
+    """Each patient's patient_id, len (images) and first (row) in a pool of ``pretrain_pool``."""
+    runs = pool["patient_id"].rle().struct.unnest().rename({"value": "patient_id"})
+    return runs.with_columns(first=pl.col("len").cum_sum() - pl.col("len"))
 
 
 def first_images(pool: pl.DataFrame, order: pl.DataFrame, images: int) -> pl.DataFrame:
@@ -86,42 +130,19 @@ def first_images(pool: pl.DataFrame, order: pl.DataFrame, images: int) -> pl.Dat
     Returns:
         row, image_id and turn (the patient's place in the order), in subset order.
     """
-    taken = order.lazy().filter(pl.col("before") < images).select("patient_id", "turn")
-    return (
-        pool.lazy()
-        .join(taken, on="patient_id")
-        .select("row", "image_id", "turn")
-        .sort("turn", "image_id")
-        .collect()
+    taken = order.filter(pl.col("before") < images)
+    length, first, before = (
+        taken[name].to_numpy().astype(np.int64) for name in ("len", "first", "before")
     )
-
-
-def patient_order(patient_ids: pl.Series, seed: int) -> pl.DataFrame:
-    """The fixed order of patients that every subset of this seed is a prefix of.
-
-    Args:
-        patient_ids: one for each image, in any order.
-        seed: another is another order.
-
-    Returns:
-        patient_id, len (images), turn (0, 1, ...) and before (images of all earlier patients).
-    """
-    counts = patient_ids.alias("patient_id").to_frame().group_by("patient_id").len()
-    numbers = patient_numbers(counts["patient_id"], "subset", seed)
-    return (
-        # The identifier itself breaks the ties that 64 bits may have among millions.
-        counts.with_columns(number=pl.Series(numbers, dtype=pl.UInt64))
-        .sort("number", "patient_id")
-        .drop("number")
-        .with_row_index("turn")
-        .with_columns(before=pl.col("len").cum_sum() - pl.col("len"))
-    )
+    places = np.repeat(first - before, length) + np.arange(length.sum())
+    turns = np.repeat(taken["turn"].to_numpy(), length)
+    return pool.select("row", "image_id")[places].with_columns(turn=pl.Series(turns))
 
 
 def digest_of(image_ids: pl.Series) -> str:
     """SHA-256 of the identifiers, one a line, in this order."""
     digest = hashlib.sha256()
     for number, block in enumerate(image_ids.to_frame().iter_slices(DIGEST_ROWS)):
-        text = "\n".join(block.to_series())
+        text = block.to_series().str.join("\n").item()
         digest.update((f"\n{text}" if number else text).encode())
     return digest.hexdigest()

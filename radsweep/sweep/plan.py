@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from radsweep import keys, parts
+from radsweep.corpus.strata import check_columns
 from radsweep.errors import SpecError
 from radsweep.specs import Cell, Recipe, Sweep
 from radsweep.store import Store
@@ -131,8 +132,9 @@ class Plan:
 def check(sweep: Sweep, store: Store) -> dict[str, Any]:
     """Find the user's faults before compute is spent; gives the corpus card.
 
-    Raises SpecError for a corpus that is not there or too small, for a paradigm or a task that it
-    has nothing for, and for cells that started from different weights under one name.
+    Raises SpecError for a corpus that is not there or too small, for a column to stratify by, a
+    paradigm or a task that it has nothing for, and for cells that started from different weights
+    under one name.
     """
     card = _card(store, sweep.corpus)
     available = card["splits"]["pretrain"]["images"]
@@ -142,6 +144,7 @@ def check(sweep: Sweep, store: Store) -> dict[str, Any]:
             f"sweep {sweep.name} asks for {largest:,} images and corpus {sweep.corpus} has "
             f"{available:,} for pretraining; lower `images` or ingest more"
         )
+    check_columns(sweep.stratify_by, card["label_columns"])
     for paradigm in _paradigms(sweep):
         columns = parts.columns("paradigms", paradigm)
         if columns and _fed(card, paradigm) == 0:

@@ -122,6 +122,21 @@ def test_a_whole_patient_moved_to_another_split_breaks_the_rule(tmp_path: Path) 
     assert failures(check_corpus(store, NAME, similar=False)) == {"split rule": 1}
 
 
+def test_a_word_that_is_no_split_is_a_failure_of_the_rule_and_half_a_patient_of_it_crosses(
+    tmp_path: Path,
+) -> None:
+    store, manifest = sound(tmp_path)
+    one, two = manifest["patient_id"].unique(maintain_order=True)[:2]
+    wrong = (pl.col("patient_id") == one) | (
+        (pl.col("patient_id") == two) & ~pl.col("patient_id").is_first_distinct()
+    )
+    write(store, manifest.with_columns(split=pl.when(wrong).then(pl.lit("x")).otherwise("split")))
+    report = check_corpus(store, NAME, similar=False)
+    found = {finding.name: finding.examples for finding in report.findings if finding.failures}
+    assert found["patients"] == (two,)
+    assert found["split rule"] == tuple(sorted((one, two)))
+
+
 def test_repeated_images_and_pixels_are_counted(tmp_path: Path) -> None:
     store, manifest = sound(tmp_path)
     first, digest = manifest["image_id"][0], manifest["pixels_digest"][5]
@@ -194,9 +209,30 @@ def test_images_that_a_checkpoint_was_trained_on_are_counted_by_split(
     found = report.findings[-1]
     assert (found.name, found.failures) == ("training list", 1)
     assert found.examples == (manifest["image_id"][known[1]],)
-    assert found.note == "1 in pretrain, 1 in test"
+    assert found.note == "1 in pretrain, 1 in test; 2 by SOP instance"
     with pytest.raises(SpecError, match="patient key"):
         check_corpus(store, NAME, similar=False, training_list=listed)
+
+
+def test_the_mix_of_stratified_subsets_is_looked_at_and_an_order_without_it_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, manifest = sound(tmp_path)
+    sex = pl.when(pl.col("patient_id") < "8").then(pl.lit("F")).otherwise(pl.lit("M"))
+    write(store, manifest.with_columns(sex=sex))
+    given = {"similar": False, "images": (30, 60), "subset_seeds": (0, 1), "stratify_by": ("sex",)}
+    report = check_corpus(store, NAME, **given)
+    mixes = [finding for finding in report.findings if finding.name == "strata"]
+    assert report.passed and [mix.checked for mix in mixes] == [2, 2]
+    assert "2 strata (sex)" in mixes[0].claim
+    # Women first, then men: no subset but the last has the corpus's share.
+    monkeypatch.setattr(
+        "radsweep.corpus.subset.stratified_order",
+        lambda patients, _: patients.sort("sex", "number"),
+    )
+    assert failures(check_corpus(store, NAME, **given))["strata"] >= 1
+    with pytest.raises(SpecError, match="stratified by 'report'; known: age_years, projection"):
+        check_corpus(store, NAME, similar=False, stratify_by=("report",))
 
 
 def test_a_scale_beyond_the_corpus_is_refused_with_both_numbers(tmp_path: Path) -> None:

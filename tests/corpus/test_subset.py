@@ -1,11 +1,13 @@
+import hashlib
+
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from radsweep.corpus.manifest import Corpus
-from radsweep.corpus.split import SPLITS, check_fractions, split_of
-from radsweep.corpus.subset import select
+from radsweep.corpus.split import SPLITS, check_fractions, patient_number, split_of
+from radsweep.corpus.subset import digest_of, select
 from radsweep.errors import SpecError
 from radsweep.specs import Subset
 from radsweep.store import Store
@@ -69,6 +71,31 @@ def test_another_seed_takes_other_patients() -> None:
         select(corpus, Subset(corpus="c@1", images=10, seed=seed)).digest for seed in range(5)
     }
     assert len(digests) == 5
+
+
+@settings(max_examples=30, deadline=None)
+@given(sizes=st.lists(st.integers(1, 4), min_size=1, max_size=30), seed=st.integers(0, 9))
+def test_a_subset_is_what_the_obvious_loop_takes(sizes: list[int], seed: int) -> None:
+    corpus = corpus_of(sizes, shuffle=1)
+    people = sorted(range(len(sizes)), key=lambda n: patient_number(f"p{n}", "subset", seed))
+    for images in range(sum(sizes) + 1):
+        expected: list[str] = []
+        for patient in people:
+            if len(expected) < images:
+                expected += [f"i{patient}-{number}" for number in range(sizes[patient])]
+        found = select(corpus, Subset(corpus="c@1", images=images, seed=seed))
+        assert found.table["image_id"].to_pylist() == expected
+        assert found.digest == hashlib.sha256("\n".join(expected).encode()).hexdigest()
+
+
+def test_identifiers_of_many_blocks_have_the_digest_of_one_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("radsweep.corpus.subset.DIGEST_ROWS", 3)
+    for length in range(8):
+        names = [f"i{number}" for number in range(length)]
+        whole = hashlib.sha256("\n".join(names).encode()).hexdigest()
+        assert digest_of(pl.Series(names, dtype=pl.String)) == whole
 
 
 def test_a_subset_larger_than_its_corpus_is_refused_with_both_numbers() -> None:

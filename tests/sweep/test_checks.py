@@ -74,6 +74,15 @@ def test_more_images_than_the_corpus_has_are_refused_with_both_numbers(tmp_path:
         check(sweep("dinov2", images=1001), store)
 
 
+def test_subsets_by_a_column_that_the_corpus_has_not_are_refused_before_compute(
+    tmp_path: Path,
+) -> None:
+    store = store_with(tmp_path, card())
+    check(dataclasses.replace(ALL, stratify_by=("sex", "finding_edema")), store)
+    with pytest.raises(SpecError, match=r"stratified by 'finding_edma'; did you mean 'finding_ed"):
+        check(dataclasses.replace(ALL, stratify_by=("finding_edma",)), store)
+
+
 def test_a_corpus_that_is_not_there_is_refused_with_the_nearest_one(tmp_path: Path) -> None:
     store = store_with(tmp_path, card())
     other = dataclasses.replace(ALL, corpus="mayo@2")
