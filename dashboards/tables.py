@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, final
 
@@ -14,6 +14,7 @@ from radsweep.errors import SpecError
 from radsweep.laws.analysis import Analysis, analyse
 from radsweep.laws.answers import Answer, answers_from
 from radsweep.laws.curves import NEEDED
+from radsweep.store.scores import LABEL_GAINS
 
 NEEDS = {
     "scores": (*NEEDED, "ci_low", "ci_high", "n_positive", "n_test", "epochs"),
@@ -46,6 +47,8 @@ class Tables:
     """One row per logged training step."""
     sweep: dict[str, Any]
     """name, corpus, spec, code_version, card, and plan where one was kept (``sweep.plan``)."""
+    label_gains: pl.DataFrame = field(default_factory=LABEL_GAINS.to_frame)
+    """What ``radsweep.evaluate.label_gains`` found; empty before a run has ended."""
     films: Callable[[], tuple[Films | Note, ...]] = tuple
     """Reads example films: called only where they are shown. Without, there are none."""
 
@@ -82,7 +85,7 @@ class Tables:
         Of the scores only the values are read (a million rows in a moment): whatever makes a row
         another row makes another value.
         """
-        frames = (self.scores.select("value"), self.cells, self.steps)
+        frames = (self.scores.select("value"), self.cells, self.steps, self.label_gains)
         return tuple(
             part for f in frames for part in (len(f), int(f.hash_rows().sum()) if len(f) else 0)
         )

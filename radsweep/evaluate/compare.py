@@ -137,7 +137,7 @@ def differences(measured: dict[str, Measurement]) -> list[dict[str, str | float 
                 "difference": float(apart[0]) if np.isfinite(apart[0]) else None,
                 "ci_low": bounds[0] if bounds else None,
                 "ci_high": bounds[1] if bounds else None,
-                "p": _p_value(apart),
+                "p": p_value(apart),
             }
         )
     corrected = iter(holm([float(row["p"]) for row in rows if row["p"] is not None]))
@@ -146,7 +146,12 @@ def differences(measured: dict[str, Measurement]) -> list[dict[str, str | float 
     return rows
 
 
-def _p_value(apart: NDArray[np.float64]) -> float | None:
+def p_value(apart: NDArray[np.float64]) -> float | None:
+    """Two-sided p of a paired difference, as ``paired_differences`` says; None without variation.
+
+    Args:
+        apart: [1 + resamples], the first of the data as they are.
+    """
     draws = apart[1:][np.isfinite(apart[1:])]
     spread = float(draws.std(ddof=1)) if len(draws) > 1 else 0.0
     # Two encoders that answer alike leave differences of rounding alone.

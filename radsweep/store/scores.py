@@ -34,6 +34,17 @@ COLUMNS: dict[str, pl.DataType | pl.datatypes.DataTypeClass] = {
     "draws": pl.List(pl.Float32),  # draw i is the same resample of patients for every encoder
 }
 SCHEMA = pl.Schema(COLUMNS)
+LABEL_GAINS = pl.Schema(
+    {
+        **dict.fromkeys(
+            ("task", "probe", "metric", "label", "paradigm", "start_from"), pl.String()
+        ),
+        **dict.fromkeys(("images", "seeds", "n_positive"), pl.Int64()),
+        **dict.fromkeys(("gain", "ci_low", "ci_high", "p", "p_holm"), pl.Float64()),
+    }
+)
+"""What ``radsweep.evaluate.label_gains`` finds: a label's gain over the open weights."""
+
 READERS = 16
 
 

@@ -10,7 +10,14 @@ from radsweep.specs import Sweep
 from radsweep.store import Store
 from radsweep.store.layout import sweep_file
 from radsweep.sweep.films import films_of
-from radsweep.sweep.results import Kept, read_cells, read_scores, read_steps, read_sweep
+from radsweep.sweep.results import (
+    Kept,
+    read_cells,
+    read_label_gains,
+    read_scores,
+    read_steps,
+    read_sweep,
+)
 
 
 def load_tables(sweep: Sweep, store: Store, kept: Kept | None = None) -> Tables:
@@ -24,6 +31,7 @@ def load_tables(sweep: Sweep, store: Store, kept: Kept | None = None) -> Tables:
         cells=read_cells(sweep, store, kept),
         steps=read_steps(sweep, store, kept),
         sweep=read_sweep(sweep, store, kept),
+        label_gains=read_label_gains(sweep, store),
         films=lambda: _films(sweep, store),
     )
 
@@ -50,8 +58,8 @@ def page_address(sweep: str, store: Store) -> str:
 def keep_page(sweep: Sweep, store: Store) -> Tables | None:
     """Write the page, unless it shows just this already; gives what is new on it.
 
-    It shows the scores (what the fits were made of says which: ``run.keep_fits``), the sweep's own
-    words (whether films may be shown among them) and how its cells stand, and why.
+    It shows the scores (what the fits were made of says which: ``run.keep_answers``), the sweep's
+    own words (whether films may be shown among them) and how its cells stand, and why.
     """
     fits, made_of = sweep_file(sweep.name, "fits.json"), sweep_file(sweep.name, "html.json")
     states = read_cells(sweep, store).select("cell", "state", "reason").rows()

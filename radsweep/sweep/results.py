@@ -160,6 +160,12 @@ def read_steps(sweep: Sweep, store: Store, kept: Kept | None = None) -> pl.DataF
     return pl.concat(tables, how="diagonal_relaxed") if tables else pl.DataFrame({"cell": []})
 
 
+def read_label_gains(sweep: Sweep, store: Store) -> pl.DataFrame:
+    """What the last run found of each label (``radsweep.evaluate.label_gains``), or no rows."""
+    path = layout.sweep_file(sweep.name, "label_gains.parquet")
+    return store.read_table(path) if store.exists(path) else scores.LABEL_GAINS.to_frame()
+
+
 def read_sweep(sweep: Sweep, store: Store, kept: Kept | None = None) -> dict[str, Any]:
     """What the sweep is: its spec, its corpus card, its plan, and what code made its encoders."""
     try:

@@ -19,6 +19,7 @@ from radsweep import __version__
 from radsweep.corpus.manifest import Corpus
 from radsweep.errors import CellError, LeaseLostError, RadsweepError
 from radsweep.evaluate.grid import pending_units, run_grid
+from radsweep.evaluate.label_gains import label_gains
 from radsweep.evaluate.trial import make_task
 from radsweep.evaluate.wanted import scored_corpus
 from radsweep.keys import canonical, canonical_json, key_of
@@ -107,13 +108,15 @@ def declare(sweep: Sweep, store: Store) -> None:
         store.write_json(path, said)
 
 
-def keep_fits(sweep: Sweep, store: Store, scores: pl.DataFrame) -> None:
-    """Fit the laws of these scores, unless these very scores were fitted before by this version."""
+def keep_answers(sweep: Sweep, store: Store, scores: pl.DataFrame) -> None:
+    """Fit the laws of these scores and compare labels, unless this version did so before."""
     made_of = layout.sweep_file(sweep.name, "fits.json")
     facts = scores.select("cell", "task", "probe", "label", "metric", "value", "finished_at")
     key = key_of([__version__, [[str(value) for value in row] for row in facts.iter_rows()]])
     if not store.exists(made_of) or store.read_json(made_of) != {"scores": key}:
         store.write_table(layout.sweep_file(sweep.name, "fits.parquet"), fits_table(scores))
+        gains = label_gains(store, sweep, sweep.cells())
+        store.write_table(layout.sweep_file(sweep.name, "label_gains.parquet"), gains)
         store.write_json(made_of, {"scores": key})
 
 
@@ -158,7 +161,7 @@ def run(sweep: Sweep, store: Store, options: RunOptions, observer: Observer) -> 
                 )
     scores = read_scores(sweep, store)
     if scores.height:
-        keep_fits(sweep, store, scores)
+        keep_answers(sweep, store, scores)
     failed = {name for name, _ in failures}
     return Outcome(
         trained=tuple(cell.name for cell in missing if cell.name not in failed),

@@ -56,7 +56,12 @@ def test_hostile_names_reach_no_figure_as_markup(chart: Chart) -> None:
         paradigm=pl.lit(evil),
         state=pl.when(pl.col("state") == "done").then("state").otherwise(pl.lit(evil)),
     )
-    tables = Tables(scores.with_columns(**named), cells, TABLES.steps, TABLES.sweep)
+    gains = TABLES.label_gains.with_columns(
+        task=pl.lit(evil), label=pl.lit(evil), paradigm=pl.lit(evil)
+    )
+    tables = Tables(
+        scores.with_columns(**named), cells, TABLES.steps, TABLES.sweep, label_gains=gains
+    )
     points = chart.points(tables)
     assert len(points) > 0
     text = chart.figure(points).to_json()

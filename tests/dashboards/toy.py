@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from radsweep.dashboards.tables import Tables
+from radsweep.store.scores import LABEL_GAINS
 
 SCALES = (0, 30_000, 50_000, 100_000, 1_000_000, 3_500_000)
 STARTS = {"clip": "medimageinsight", "unicl": "medimageinsight", "dinov2": "rad-dino"}
@@ -128,6 +129,25 @@ def toy_scores(
     return pl.DataFrame(rows, schema_overrides=schema, infer_schema_length=None)
 
 
+def toy_gains(scores: pl.DataFrame) -> pl.DataFrame:
+    """Of every label at the largest scale, with an interval of one width."""
+    place = ["task", "probe", "metric", "label", "paradigm", "start_from", "n_positive"]
+    labels = scores.filter(pl.col("label") != "macro", pl.col("metric").is_in(["auprc", "dice"]))
+    means = labels.group_by(*place, "images").agg(pl.col("value").mean(), seeds=pl.len())
+    base = means.filter(images=0).select(*place[:-1], start="value")
+    top = means.filter(images=max(SCALES)).join(base, on=place[:-1])
+    gain = pl.col("value") - pl.col("start")
+    return (
+        top.with_columns(gain=gain, ci_low=gain - 0.03, ci_high=gain + 0.03)
+        .with_columns(
+            p=pl.when(pl.col("ci_low") > 0).then(0.001).otherwise(0.4),
+            p_holm=pl.when(pl.col("ci_low") > 0).then(0.02).otherwise(1.0),
+        )
+        .select(LABEL_GAINS.names())
+        .match_to_schema(LABEL_GAINS, integer_cast="upcast")
+    )
+
+
 def _cells(seeds: tuple[int, ...]) -> pl.DataFrame:
     rows = []
     moment = datetime.datetime(2026, 3, 1, 8, 0)
@@ -226,6 +246,7 @@ def toy_tables(seeds: tuple[int, ...] = (0, 1), draws: int = 300, name: str = "t
             },
         },
     }
+    scores = toy_scores(seeds, draws, sweep=name)
     return Tables(
-        scores=toy_scores(seeds, draws, sweep=name), cells=cells, steps=_steps(cells), sweep=sweep
+        scores=scores, cells=cells, steps=_steps(cells), sweep=sweep, label_gains=toy_gains(scores)
     )

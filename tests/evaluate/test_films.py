@@ -19,7 +19,7 @@ from radsweep.store.layout import predictions_file
 from radsweep.sweep.dash import keep_page, load_tables, page_file
 from radsweep.sweep.films import GAP_PIXELS, LARGEST_PIXELS, RANKS, films_of
 from radsweep.sweep.results import read_scores
-from radsweep.sweep.run import keep_fits
+from radsweep.sweep.run import keep_answers
 from radsweep.tasks.statements import stated
 from tests.evaluate import toy
 
@@ -145,7 +145,7 @@ def test_no_identifier_is_on_the_page(scored: Store) -> None:
 
 def test_a_run_leaves_its_page_once_for_the_same_scores(scored: Store) -> None:
     assert keep_page(SHOWN, scored) is not None
-    keep_fits(SHOWN, scored, read_scores(SHOWN, scored))
+    keep_answers(SHOWN, scored, read_scores(SHOWN, scored))
     assert keep_page(SHOWN, scored) is not None
     page = scored.read_bytes(page_file(SHOWN.name)).decode()
     assert page.startswith("<!doctype html>") and '<img src="data:image/png' in page

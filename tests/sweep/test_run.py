@@ -1,5 +1,6 @@
 """How a driver treats what goes wrong, without a cluster: the training itself is put in by hand."""
 
+import dataclasses
 import pickle
 import subprocess
 import sys
@@ -180,12 +181,13 @@ class Nothing:
 def test_fits_are_made_again_only_for_other_scores(store: Store) -> None:
     scores = toy_scores(seeds=(0,), draws=20)
     scores = scores.with_columns(pl.col("finished_at").dt.replace_time_zone("UTC"))
-    run.keep_fits(sweep(), store, scores)
+    declared = dataclasses.replace(sweep(), protocol=None)
+    run.keep_answers(declared, store, scores)
     path = f"sweeps/{sweep().name}.fits.parquet"
     store.write_bytes(path, b"as it was")
-    run.keep_fits(sweep(), store, scores.reverse().reverse())
+    run.keep_answers(declared, store, scores.reverse().reverse())
     assert store.read_bytes(path) == b"as it was"
-    run.keep_fits(sweep(), store, scores.with_columns(pl.col("value") * 0.9))
+    run.keep_answers(declared, store, scores.with_columns(pl.col("value") * 0.9))
     assert store.read_table(path).height > 0
 
 
