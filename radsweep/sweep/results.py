@@ -1,10 +1,11 @@
 """Read what a sweep has left so far: scores, cells and logs, as tables. No Ray, no torch."""
 
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from radsweep.errors import StoreError
+from radsweep.errors import SpecError, StoreError
 from radsweep.keys import canonical
 from radsweep.specs import Sweep
 from radsweep.store import Store, layout, scores
@@ -102,3 +103,13 @@ def read_sweep(sweep: Sweep, store: Store) -> dict[str, Any]:
         "card": card,
         "code_version": ", ".join(versions),
     }
+
+
+def write_rows(table: pl.DataFrame, to: Path) -> None:
+    """Write a table to a .csv or .parquet file. Raises SpecError for another."""
+    if to.suffix == ".parquet":
+        table.write_parquet(to)
+    elif to.suffix == ".csv":
+        table.write_csv(to)
+    else:
+        raise SpecError(f"{to} is neither .csv nor .parquet")
