@@ -15,6 +15,8 @@ from radsweep.commands.shared import (
     say_json,
 )
 from radsweep.errors import SpecError
+from radsweep.specs import Sweep
+from radsweep.store import Store
 
 
 def scores(
@@ -30,16 +32,28 @@ def scores(
             'pip install -e ".[reports]"), or a module of your own'
         ),
     ] = None,
+    slice_by: Annotated[
+        str | None,
+        typer.Option(
+            "--slice",
+            help="Scores within each view, projection, sex, age (band) or scanner, instead of all",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """The score table: headline rows as text, all rows as CSV, Parquet or JSON."""
     import polars as pl
 
     from radsweep.sweep.load import load_sweep
-    from radsweep.sweep.results import read_scores
+    from radsweep.sweep.results import read_scores, write_rows
     from radsweep.sweep.show import report_metrics_table, scores_table
 
     loaded, root = load_sweep(sweep), open_store(store)
+    if slice_by is not None:
+        if report_metric:
+            raise SpecError("give either --slice or --report-metric: slices are of stored metrics")
+        _slices(loaded, root, slice_by, to, as_json=as_json)
+        return
     table = read_scores(loaded, root)
     judged = []
     if report_metric:
@@ -48,18 +62,29 @@ def scores(
 
         judged = [clinical_scores(root, loaded, loaded.cells(), one) for one in report_metric]
         table = pl.concat([table, *judged])
-    if to is not None and to.suffix == ".parquet":
-        table.write_parquet(to)
-    elif to is not None and to.suffix == ".csv":
-        table.drop("draws").write_csv(to)
-    elif to is not None:
-        raise SpecError(f"{to} is neither .csv nor .parquet")
+    if to is not None:
+        # A list of draws is no cell of a CSV.
+        write_rows(table if to.suffix == ".parquet" else table.drop("draws"), to)
     if as_json:
         say_json(table.drop("draws").to_dicts())
     else:
         console.print(scores_table(table))
         for rows in judged:
             console.print(report_metrics_table(rows))
+
+
+def _slices(sweep: Sweep, store: Store, by: str, to: Path | None, *, as_json: bool) -> None:
+    from radsweep.evaluate.slices import slice_scores
+    from radsweep.sweep.results import write_rows
+    from radsweep.sweep.show_slices import slices_table
+
+    table = slice_scores(store, sweep, sweep.cells(), by)
+    if to is not None:
+        write_rows(table, to)
+    if as_json:
+        say_json(table.to_dicts())
+    else:
+        console.print(slices_table(table))
 
 
 def compare(

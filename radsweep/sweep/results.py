@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar, final
 
 import polars as pl
 
-from radsweep.errors import StoreError
+from radsweep.errors import SpecError, StoreError
 from radsweep.keys import canonical
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store, layout, scores
@@ -182,3 +183,13 @@ def read_sweep(sweep: Sweep, store: Store, kept: Kept | None = None) -> dict[str
         "code_version": ", ".join(sorted({record.code_version for record in records})),
         "plan": store.read_json(plan) if store.exists(plan) else None,
     }
+
+
+def write_rows(table: pl.DataFrame, to: Path) -> None:
+    """Write a table to a .csv or .parquet file. Raises SpecError for another."""
+    if to.suffix == ".parquet":
+        table.write_parquet(to)
+    elif to.suffix == ".csv":
+        table.write_csv(to)
+    else:
+        raise SpecError(f"{to} is neither .csv nor .parquet")

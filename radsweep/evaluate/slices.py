@@ -1,0 +1,189 @@
+"""Does a score hold for everybody? Every metric within each slice of test, from stored predictions.
+
+A slice is the test images of one view, projection, sex, age band or scanner. Its images keep the
+resamples that they have in the whole, so that two slices, or a slice and the whole, pair. No Ray,
+nothing is trained, no encoder runs.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from radsweep.corpus.manifest import Corpus
+from radsweep.errors import SpecError
+from radsweep.evaluate.trial import make_task
+from radsweep.evaluate.wanted import Wanted, scored_corpus, wanted
+from radsweep.specs import Cell, Sweep
+from radsweep.store import Store
+from radsweep.store.layout import predictions_file
+from radsweep.tasks.base import (
+    MACRO,
+    MIN_PATIENTS,
+    Examples,
+    Measurement,
+    Predictions,
+    TaskData,
+    resample_seed,
+)
+from radsweep.tasks.resample import interval, patient_weights
+
+COLUMNS = {
+    "view": "view",
+    "projection": "projection",
+    "sex": "sex",
+    "age": "age_years",
+    "scanner": "scanner",
+}
+"""Kind of slice -> column of the manifest; a corpus need not have all of them."""
+
+AGE_BANDS = (18, 40, 60, 80)
+"""Years at which an age band begins; the first is of children."""
+
+UNKNOWN = "unknown"
+"""The slice of images of which it is not known."""
+
+SLICES = pl.Schema(
+    {
+        "task": pl.String(),
+        "probe": pl.String(),
+        "cell": pl.String(),
+        "by": pl.String(),
+        "slice": pl.String(),
+        "metric": pl.String(),
+        "label": pl.String(),
+        "headline": pl.Boolean(),
+        "value": pl.Float64(),
+        "ci_low": pl.Float64(),
+        "ci_high": pl.Float64(),
+        "n_test": pl.Int64(),
+        "n_positive": pl.Int64(),
+        "reason": pl.String(),
+    }
+)
+"""Of ``slice_scores``; ``reason`` says why there is no value, and is null where there is one."""
+
+
+def slice_scores(store: Store, sweep: Sweep, cells: tuple[Cell, ...], by: str) -> pl.DataFrame:
+    """All metrics of all scored cells within each slice; ``SLICES``.
+
+    A label with fewer than ``MIN_PATIENTS`` patients with it, or without it, in a slice has no
+    number there but a reason, and neither has a mean over labels that it is one of.
+
+    Args:
+        store: with the predictions.
+        sweep: whose protocol and corpus were used.
+        cells: those that are asked for; unfinished and unscored ones are left out.
+        by: a key of ``COLUMNS``.
+
+    Raises:
+        SpecError: there is no such kind of slice, or the corpus does not know it of any image.
+    """
+    protocol = sweep.protocol
+    if by not in COLUMNS:
+        raise SpecError(f"no slices by {by!r}; known: {', '.join(COLUMNS)}")
+    if protocol is None:
+        return SLICES.to_frame()
+    corpus = Corpus.open(store, scored_corpus(sweep, protocol))
+    of_row = slice_names(corpus, by)
+    found = []
+    by_task: dict[str, list[Wanted]] = {}
+    for row in wanted(store, sweep, cells):
+        if store.exists(predictions_file(row.trial)):
+            by_task.setdefault(row.unit.task, []).append(row)
+    for task, rows in by_task.items():
+        made = make_task(task)
+        data = made.data(corpus, protocol)
+        weights = patient_weights(
+            data.test.patients, protocol.bootstraps, resample_seed(protocol, task)
+        )
+        of_image = of_row[data.test.rows]
+        for row in rows:
+            predictions = made.predicted(data, store.read_table(predictions_file(row.trial)))
+            for name in np.unique(of_image):
+                inside = np.flatnonzero(of_image == name)
+                part = replace(data, test=_examples(data.test, inside))
+                measured = made.measure(part, _taken(predictions, inside), weights[:, inside])
+                shared = {"probe": row.unit.probe, "cell": row.cell.name}
+                shared |= {"task": task, "by": by, "slice": str(name)}
+                found += [
+                    shared
+                    | each
+                    | {"headline": (each["metric"], each["label"]) == (made.headline, MACRO)}
+                    for each in _rows(measured, part)
+                ]
+    return pl.DataFrame(found, schema=SLICES)
+
+
+def slice_names(corpus: Corpus, by: str) -> NDArray[np.str_]:
+    """Of each manifest row, the slice that it is in; ``unknown`` where the corpus does not know.
+
+    Raises SpecError where it knows of no image.
+    """
+    column = COLUMNS[by]
+    manifest = corpus.manifest
+    if column not in manifest.columns or manifest[column].null_count() == len(manifest):
+        known = [
+            kind
+            for kind, name in COLUMNS.items()
+            if name in manifest.columns and manifest[name].null_count() < len(manifest)
+        ]
+        raise SpecError(
+            f"corpus {corpus.name} does not say the {by} of any image; it can be sliced by "
+            + (", ".join(known) or "nothing")
+        )
+    values = manifest[column]
+    if by == "age":
+        starts = (0, *AGE_BANDS)
+        names = [f"{low}-{high - 1}" for low, high in pairwise(starts)] + [f"{AGE_BANDS[-1]}+"]
+        bands = np.searchsorted(AGE_BANDS, values.fill_null(0).to_numpy(), side="right")
+        found = np.array(names)[bands]
+        return np.where(values.is_null().to_numpy(), UNKNOWN, found)
+    return values.fill_null(UNKNOWN).to_numpy().astype(np.str_)
+
+
+def _examples(whole: Examples, inside: NDArray[np.int64]) -> Examples:
+    spacing = whole.pixel_spacing_mm
+    return replace(
+        whole,
+        rows=whole.rows[inside],
+        image_ids=[whole.image_ids[i] for i in inside],
+        patients=whole.patients[inside],
+        targets=_taken(whole.targets, inside),
+        pixel_spacing_mm=None if spacing is None else spacing[inside],
+    )
+
+
+def _taken(values: Predictions, inside: NDArray[np.int64]) -> Predictions:
+    return [values[i] for i in inside] if isinstance(values, list) else values[inside]
+
+
+def _rows(measured: Sequence[Measurement], part: TaskData) -> Iterator[dict[str, object]]:
+    """One per metric and label, with a value or with a reason."""
+    short: dict[str, list[str]] = {}
+    for one in measured:
+        if one.label != MACRO and one.patients < MIN_PATIENTS:
+            short.setdefault(one.metric, []).append(one.label)
+    for one in measured:
+        lacking = short.get(one.metric, [])
+        reason = None
+        if one.label in lacking:
+            reason = f"rests on {one.patients:g} patients here; at least {MIN_PATIENTS} are needed"
+        elif one.label == MACRO and lacking:
+            reason = f"too few patients here for {', '.join(lacking)}"
+        elif not np.isfinite(one.values[0]):
+            reason = "not defined on these images"
+        bounds = interval(one.values[1:], one.patients) if reason is None else None
+        yield {
+            "metric": one.metric,
+            "label": one.label,
+            "value": float(one.values[0]) if reason is None else None,
+            "ci_low": bounds[0] if bounds else None,
+            "ci_high": bounds[1] if bounds else None,
+            "n_test": len(part.test),
+            "n_positive": one.positives,
+            "reason": reason,
+        }
