@@ -14,7 +14,7 @@ from radsweep.errors import SpecError
 from radsweep.laws.analysis import Analysis, analyse
 from radsweep.laws.answers import Answer, answers_from
 from radsweep.laws.curves import NEEDED
-from radsweep.store.scores import LABEL_GAINS
+from radsweep.store.scores import LABEL_GAINS, SLICES
 
 NEEDS = {
     "scores": (*NEEDED, "ci_low", "ci_high", "n_positive", "n_test", "epochs"),
@@ -49,6 +49,8 @@ class Tables:
     """name, corpus, spec, code_version, card, and plan where one was kept (``sweep.plan``)."""
     label_gains: pl.DataFrame = field(default_factory=LABEL_GAINS.to_frame)
     """What ``radsweep.evaluate.label_gains`` found; empty before a run has ended."""
+    slices: pl.DataFrame = field(default_factory=SLICES.to_frame)
+    """What ``radsweep.evaluate.slices`` found; empty before a run has ended."""
     films: Callable[[], tuple[Films | Note, ...]] = tuple
     """Reads example films: called only where they are shown. Without, there are none."""
 
@@ -85,7 +87,8 @@ class Tables:
         Of the scores only the values are read (a million rows in a moment): whatever makes a row
         another row makes another value.
         """
-        frames = (self.scores.select("value"), self.cells, self.steps, self.label_gains)
+        values = self.scores.select("value")
+        frames = (values, self.cells, self.steps, self.label_gains, self.slices)
         return tuple(
             part for f in frames for part in (len(f), int(f.hash_rows().sum()) if len(f) else 0)
         )

@@ -20,6 +20,7 @@ from radsweep.evaluate.wanted import Wanted, scored_corpus, wanted
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store
 from radsweep.store.layout import predictions_file
+from radsweep.store.scores import SLICES
 from radsweep.tasks.base import (
     MACRO,
     MIN_PATIENTS,
@@ -45,26 +46,6 @@ AGE_BANDS = (18, 40, 60, 80)
 
 UNKNOWN = "unknown"
 """The slice of images of which it is not known."""
-
-SLICES = pl.Schema(
-    {
-        "task": pl.String(),
-        "probe": pl.String(),
-        "cell": pl.String(),
-        "by": pl.String(),
-        "slice": pl.String(),
-        "metric": pl.String(),
-        "label": pl.String(),
-        "headline": pl.Boolean(),
-        "value": pl.Float64(),
-        "ci_low": pl.Float64(),
-        "ci_high": pl.Float64(),
-        "n_test": pl.Int64(),
-        "n_positive": pl.Int64(),
-        "reason": pl.String(),
-    }
-)
-"""Of ``slice_scores``; ``reason`` says why there is no value, and is null where there is one."""
 
 
 def slice_scores(store: Store, sweep: Sweep, cells: tuple[Cell, ...], by: str) -> pl.DataFrame:
@@ -118,24 +99,43 @@ def slice_scores(store: Store, sweep: Sweep, cells: tuple[Cell, ...], by: str) -
     return pl.DataFrame(found, schema=SLICES)
 
 
+def known_slices(corpus: Corpus) -> tuple[str, ...]:
+    """The kinds of slice that the corpus knows of at least one image."""
+    manifest = corpus.manifest
+    return tuple(
+        kind
+        for kind, name in COLUMNS.items()
+        if name in manifest.columns and manifest[name].null_count() < len(manifest)
+    )
+
+
+def headline_slices(store: Store, sweep: Sweep, cells: tuple[Cell, ...]) -> pl.DataFrame:
+    """Each task's headline number within every kind of slice that the corpus knows; ``SLICES``.
+
+    Args as for ``slice_scores``; kinds of which test holds one slice only say nothing and are left
+    out.
+    """
+    protocol = sweep.protocol
+    if protocol is None:
+        return SLICES.to_frame()
+    kinds = known_slices(Corpus.open(store, scored_corpus(sweep, protocol)))
+    tables = [slice_scores(store, sweep, cells, by).filter("headline") for by in kinds]
+    several = [table for table in tables if table["slice"].n_unique() > 1]
+    return pl.concat([SLICES.to_frame(), *several])
+
+
 def slice_names(corpus: Corpus, by: str) -> NDArray[np.str_]:
     """Of each manifest row, the slice that it is in; ``unknown`` where the corpus does not know.
 
     Raises SpecError where it knows of no image.
     """
-    column = COLUMNS[by]
-    manifest = corpus.manifest
-    if column not in manifest.columns or manifest[column].null_count() == len(manifest):
-        known = [
-            kind
-            for kind, name in COLUMNS.items()
-            if name in manifest.columns and manifest[name].null_count() < len(manifest)
-        ]
+    known = known_slices(corpus)
+    if by not in known:
         raise SpecError(
             f"corpus {corpus.name} does not say the {by} of any image; it can be sliced by "
             + (", ".join(known) or "nothing")
         )
-    values = manifest[column]
+    values = corpus.manifest[COLUMNS[by]]
     if by == "age":
         starts = (0, *AGE_BANDS)
         names = [f"{low}-{high - 1}" for low, high in pairwise(starts)] + [f"{AGE_BANDS[-1]}+"]

@@ -45,6 +45,26 @@ LABEL_GAINS = pl.Schema(
 )
 """What ``radsweep.evaluate.label_gains`` finds: a label's gain over the open weights."""
 
+SLICES = pl.Schema(
+    {
+        "task": pl.String(),
+        "probe": pl.String(),
+        "cell": pl.String(),
+        "by": pl.String(),
+        "slice": pl.String(),
+        "metric": pl.String(),
+        "label": pl.String(),
+        "headline": pl.Boolean(),
+        "value": pl.Float64(),
+        "ci_low": pl.Float64(),
+        "ci_high": pl.Float64(),
+        "n_test": pl.Int64(),
+        "n_positive": pl.Int64(),
+        "reason": pl.String(),
+    }
+)
+"""What ``radsweep.evaluate.slices`` finds; ``reason`` says why there is no value."""
+
 READERS = 16
 
 

@@ -15,6 +15,7 @@ from radsweep.sweep.results import (
     read_cells,
     read_label_gains,
     read_scores,
+    read_slices,
     read_steps,
     read_sweep,
 )
@@ -32,6 +33,7 @@ def load_tables(sweep: Sweep, store: Store, kept: Kept | None = None) -> Tables:
         steps=read_steps(sweep, store, kept),
         sweep=read_sweep(sweep, store, kept),
         label_gains=read_label_gains(sweep, store),
+        slices=read_slices(sweep, store),
         films=lambda: _films(sweep, store),
     )
 

@@ -163,8 +163,17 @@ def read_steps(sweep: Sweep, store: Store, kept: Kept | None = None) -> pl.DataF
 
 def read_label_gains(sweep: Sweep, store: Store) -> pl.DataFrame:
     """What the last run found of each label (``radsweep.evaluate.label_gains``), or no rows."""
-    path = layout.sweep_file(sweep.name, "label_gains.parquet")
-    return store.read_table(path) if store.exists(path) else scores.LABEL_GAINS.to_frame()
+    return _kept_table(sweep, store, "label_gains.parquet", scores.LABEL_GAINS)
+
+
+def read_slices(sweep: Sweep, store: Store) -> pl.DataFrame:
+    """What the last run found in slices (``radsweep.evaluate.slices``), or no rows."""
+    return _kept_table(sweep, store, "slices.parquet", scores.SLICES)
+
+
+def _kept_table(sweep: Sweep, store: Store, name: str, schema: pl.Schema) -> pl.DataFrame:
+    path = layout.sweep_file(sweep.name, name)
+    return store.read_table(path) if store.exists(path) else schema.to_frame()
 
 
 def read_sweep(sweep: Sweep, store: Store, kept: Kept | None = None) -> dict[str, Any]:

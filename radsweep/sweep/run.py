@@ -20,6 +20,7 @@ from radsweep.corpus.manifest import Corpus
 from radsweep.errors import CellError, LeaseLostError, RadsweepError
 from radsweep.evaluate.grid import pending_units, run_grid
 from radsweep.evaluate.label_gains import label_gains
+from radsweep.evaluate.slices import headline_slices
 from radsweep.evaluate.trial import make_task
 from radsweep.evaluate.wanted import scored_corpus
 from radsweep.keys import canonical, canonical_json, key_of
@@ -109,14 +110,19 @@ def declare(sweep: Sweep, store: Store) -> None:
 
 
 def keep_answers(sweep: Sweep, store: Store, scores: pl.DataFrame) -> None:
-    """Fit the laws of these scores and compare labels, unless this version did so before."""
+    """Fit the laws of these scores, compare labels and slices, unless this version has done so."""
     made_of = layout.sweep_file(sweep.name, "fits.json")
     facts = scores.select("cell", "task", "probe", "label", "metric", "value", "finished_at")
     key = key_of([__version__, [[str(value) for value in row] for row in facts.iter_rows()]])
     if not store.exists(made_of) or store.read_json(made_of) != {"scores": key}:
         store.write_table(layout.sweep_file(sweep.name, "fits.parquet"), fits_table(scores))
-        gains = label_gains(store, sweep, sweep.cells())
+        cells = sweep.cells()
+        gains = label_gains(store, sweep, cells)
         store.write_table(layout.sweep_file(sweep.name, "label_gains.parquet"), gains)
+        # Every scale within every slice would be more than anybody reads.
+        ends = tuple(c for c in cells if c.subset.images in (0, sweep.images[-1]))
+        slices = headline_slices(store, sweep, ends)
+        store.write_table(layout.sweep_file(sweep.name, "slices.parquet"), slices)
         store.write_json(made_of, {"scores": key})
 
 

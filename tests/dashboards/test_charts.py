@@ -59,8 +59,14 @@ def test_hostile_names_reach_no_figure_as_markup(chart: Chart) -> None:
     gains = TABLES.label_gains.with_columns(
         task=pl.lit(evil), label=pl.lit(evil), paradigm=pl.lit(evil)
     )
+    slices = TABLES.slices.with_columns(task=pl.lit(evil), by=pl.lit(evil), slice=pl.lit(evil))
     tables = Tables(
-        scores.with_columns(**named), cells, TABLES.steps, TABLES.sweep, label_gains=gains
+        scores.with_columns(**named),
+        cells,
+        TABLES.steps,
+        TABLES.sweep,
+        label_gains=gains,
+        slices=slices,
     )
     points = chart.points(tables)
     assert len(points) > 0
@@ -227,3 +233,22 @@ def test_hovering_tells_every_coordinate_of_a_score() -> None:
     assert all("95% " in text and " to " in text for text in texts)
     assert any("from medimageinsight, 2 seeds, 427 epochs" in text for text in texts)
     assert any("segment probe, 4,000 test images" in text for text in texts)
+
+
+def test_a_slice_without_a_number_is_not_drawn_and_says_why_in_the_table() -> None:
+    points = chart("slices").points(TABLES)
+    lacking = points.filter(slice="80+")
+    assert lacking["value"].null_count() == len(lacking) > 0
+    assert set(lacking["reason"]) == {"too few patients here"}
+    figure = chart("slices").figure(points)
+    drawn = [text for trace in figure.data for text in trace.customdata or ()]
+    assert len(drawn) == len(points) - len(lacking)
+    assert set(points["images"]) == {0, max(SCALES)}
+
+
+def test_labels_are_listed_by_their_gain_and_filled_only_after_correction() -> None:
+    points = chart("label_gains").points(TABLES)
+    for part in points.partition_by("task"):
+        means = part.group_by("label", maintain_order=True).agg(pl.col("gain").mean())["gain"]
+        assert means.to_list() == sorted(means, reverse=True)
+    assert points["is_decided"].to_list() == (points["p_holm"] <= 0.05).to_list()

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from radsweep.dashboards.tables import Tables
-from radsweep.store.scores import LABEL_GAINS
+from radsweep.store.scores import LABEL_GAINS, SLICES
 
 SCALES = (0, 30_000, 50_000, 100_000, 1_000_000, 3_500_000)
 STARTS = {"clip": "medimageinsight", "unicl": "medimageinsight", "dinov2": "rad-dino"}
@@ -148,6 +148,27 @@ def toy_gains(scores: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def toy_slices(scores: pl.DataFrame) -> pl.DataFrame:
+    """The headline numbers, a little higher in one sex and in the young; of one band too few."""
+    heads = scores.filter("headline", pl.col("images").is_in([0, max(SCALES)]))
+    shifts = {("sex", "F"): 0.02, ("sex", "M"): -0.02, ("age", "18-39"): 0.04, ("age", "80+"): None}
+    parts = [
+        heads.with_columns(
+            by=pl.lit(by),
+            slice=pl.lit(name),
+            value=pl.col("value") + shift,
+            ci_low=pl.col("ci_low") - 0.01 + shift,
+            ci_high=pl.col("ci_high") + 0.01 + shift,
+            n_test=pl.lit(1800, dtype=pl.Int64),
+            reason=pl.lit("too few patients here" if shift is None else None, dtype=pl.String),
+        )
+        for (by, name), shift in shifts.items()
+    ]
+    return pl.concat(
+        [p.select(SLICES.names()).match_to_schema(SLICES, missing_columns="raise") for p in parts]
+    )
+
+
 def _cells(seeds: tuple[int, ...]) -> pl.DataFrame:
     rows = []
     moment = datetime.datetime(2026, 3, 1, 8, 0)
@@ -248,5 +269,10 @@ def toy_tables(seeds: tuple[int, ...] = (0, 1), draws: int = 300, name: str = "t
     }
     scores = toy_scores(seeds, draws, sweep=name)
     return Tables(
-        scores=scores, cells=cells, steps=_steps(cells), sweep=sweep, label_gains=toy_gains(scores)
+        scores=scores,
+        cells=cells,
+        steps=_steps(cells),
+        sweep=sweep,
+        label_gains=toy_gains(scores),
+        slices=toy_slices(scores),
     )
