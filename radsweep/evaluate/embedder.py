@@ -112,7 +112,7 @@ class Embedder:
         for start in range(0, len(rows), BATCH_IMAGES):
             batch = rows[start : start + BATCH_IMAGES]
             with torch.inference_mode():
-                images = _resized(torch.from_numpy(self._images(batch)).to(self._device), size)
+                images = resized(torch.from_numpy(self._images(batch)).to(self._device), size)
                 features = self._backbone.features(images)
             for i, request in requests.items():
                 taken = np.flatnonzero(np.isin(batch, wanted[i], assume_unique=True))
@@ -140,7 +140,7 @@ class Embedder:
         return np.stack(found)[:, None]
 
 
-def _resized(images: Tensor, size: int) -> Tensor:
+def resized(images: Tensor, size: int) -> Tensor:
     """Square images of ``size`` pixels; those of the corpus's own size stay untouched uint8."""
     if images.shape[-2:] == (size, size):
         return images
