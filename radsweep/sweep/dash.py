@@ -1,5 +1,7 @@
 """What a dashboard shows, read from the store each time it asks; and the page that a run leaves."""
 
+from typing import Any
+
 from radsweep.dashboards.blocks import Films, Note
 from radsweep.dashboards.page import render
 from radsweep.dashboards.pages import book
@@ -57,16 +59,23 @@ def page_address(sweep: str, store: Store) -> str:
     return f"{store.url}/{page_file(sweep)}" if is_far else store.full(page_file(sweep))
 
 
+def _said(sweep: Sweep, store: Store, name: str) -> Any:
+    """Of what something in the store was made, or None."""
+    path = sweep_file(sweep.name, name)
+    return store.read_json(path) if store.exists(path) else None
+
+
 def keep_page(sweep: Sweep, store: Store) -> Tables | None:
     """Write the page, unless it shows just this already; gives what is new on it.
 
     It shows the scores (what the fits were made of says which: ``run.keep_answers``), the sweep's
     own words (whether films may be shown among them) and how its cells stand, and why.
     """
-    fits, made_of = sweep_file(sweep.name, "fits.json"), sweep_file(sweep.name, "html.json")
+    made_of = sweep_file(sweep.name, "html.json")
     states = read_cells(sweep, store).select("cell", "state", "reason").rows()
     now = {
-        "fits": store.read_json(fits) if store.exists(fits) else None,
+        "fits": _said(sweep, store, "fits.json"),
+        "similarity": _said(sweep, store, "similarity.json"),
         "sweep": key_of(canonical(sweep)),
         "cells": key_of([list(row) for row in states]),
     }

@@ -4,20 +4,16 @@ Only of corpora that may be shown (``Sweep.may_show_images``). Films are taken b
 score, from best to worst, so that nobody picks the pretty ones. No identifier goes with them.
 """
 
-import base64
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from PIL import Image
 
 from radsweep import parts
-from radsweep.corpus.manifest import Corpus, index_table
-from radsweep.corpus.reader import Reader
+from radsweep.corpus.manifest import Corpus
 from radsweep.dashboards.blocks import Film, Films
 from radsweep.dashboards.style import OTHERS, PARADIGMS
 from radsweep.evaluate.wanted import Wanted, scored_corpus, wanted
@@ -25,6 +21,9 @@ from radsweep.laws.words import images_in_words, label_title, paradigm_title
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store
 from radsweep.store.layout import predictions_file
+from radsweep.sweep.alike import alike
+from radsweep.sweep.pictures import Pixels, png, read_films, reader_of
+from radsweep.sweep.similarity import shown_cells, similarity_file
 from radsweep.tasks.base import Task
 from radsweep.tasks.lines_tubes_seg import unpacked
 from radsweep.tasks.statements import asserted
@@ -40,7 +39,6 @@ COLOURS = tuple(colour for colour, _ in (*PARADIGMS.values(), *OTHERS))
 """Of structures, in the order of the predictions' labels."""
 
 OPACITY = 0.65
-Pixels = NDArray[np.uint8]
 Rating = Callable[[pl.DataFrame], pl.DataFrame]
 """Predictions -> ``image_id`` and ``score`` of the films where the truth holds something."""
 
@@ -78,7 +76,8 @@ def films_of(sweep: Sweep, store: Store) -> tuple[Films, ...]:
         for row in wanted(store, sweep, sweep.cells())
         if store.exists(predictions_file(row.trial))
     ]
-    if not rows:
+    has_maps = store.exists(similarity_file(sweep.name))
+    if not rows and not has_maps:
         return ()
     corpus = Corpus.open(store, scored_corpus(sweep, sweep.protocol))
     blocks = []
@@ -89,6 +88,9 @@ def films_of(sweep: Sweep, store: Store) -> tuple[Films, ...]:
         shown = _best(store, [row for row in rows if row.unit.task == task], rate)
         if shown is not None:
             blocks.append(show(corpus, shown))
+    if has_maps:
+        maps = store.read_table(similarity_file(sweep.name))
+        blocks.append(alike(corpus, maps, shown_cells(sweep, store)))
     return tuple(blocks)
 
 
@@ -142,8 +144,8 @@ def _drawn(corpus: Corpus, shown: _Shown) -> Films:
     """Film, truth, open weights and encoder side by side."""
     images = [image for _, image, _ in shown.picks]
     labels = shown.table["label"].unique(maintain_order=True).to_list()
-    reader, place = _reader(corpus, images)
-    pixels = _films(reader, [place[image] for image in images])
+    reader, place = reader_of(corpus, images)
+    pixels = read_films(reader, [place[image] for image in images])
     true = reader.masks(np.array([place[image] for image in images]))
     true = true[:, [corpus.mask_classes.index(label) for label in labels]]
     films = []
@@ -154,7 +156,7 @@ def _drawn(corpus: Corpus, shown: _Shown) -> Films:
         panels.append(_painted(pixels[i], _masks(shown.table, image, labels)))
         there = [name for name, mask in zip(labels, true[i], strict=True) if mask.any()]
         lines = (("There", _spoken(there)), ("Dice", f"{score:.2f}"))
-        films.append(Film(word, _png(np.concatenate(_apart(panels), axis=1)), lines))
+        films.append(Film(word, png(np.concatenate(_apart(panels), axis=1)), lines))
     kept = "the film, the truth, " + (
         "the open weights, " if shown.open_weights is not None else ""
     )
@@ -170,8 +172,8 @@ def _drawn(corpus: Corpus, shown: _Shown) -> Films:
 def _written(corpus: Corpus, shown: _Shown) -> Films:
     """Film, true report and generated report, with what they agree on."""
     images = [image for _, image, _ in shown.picks]
-    reader, place = _reader(corpus, images)
-    pixels = _films(reader, [place[image] for image in images])
+    reader, place = reader_of(corpus, images)
+    pixels = read_films(reader, [place[image] for image in images])
     texts = {
         row[0]: row[1:] for row in shown.table.select("image_id", "target", "prediction").rows()
     }
@@ -187,7 +189,7 @@ def _written(corpus: Corpus, shown: _Shown) -> Films:
             ("Invented", _spoken(sorted(said - there))),
             ("Finding F1", f"{score:.2f}"),
         )
-        films.append(Film(word, _png(_painted(film, None)), lines))
+        films.append(Film(word, png(_painted(film, None)), lines))
     return Films(
         "Reports as written",
         f"What {shown.title} (of the largest scale, what wrote best) writes of films that it "
@@ -196,18 +198,6 @@ def _written(corpus: Corpus, shown: _Shown) -> Films:
         (),
         tuple(films),
     )
-
-
-def _reader(corpus: Corpus, images: Sequence[str]) -> tuple[Reader, dict[str, int]]:
-    """A reader of these films alone, and which of its rows each is."""
-    rows = corpus.manifest.filter(pl.col("image_id").is_in(list(images)))
-    place = {image: i for i, image in enumerate(rows["image_id"])}
-    return Reader(corpus.store, index_table(rows)), place
-
-
-def _films(reader: Reader, rows: Sequence[int]) -> list[Pixels]:
-    """uint8 [H, W] of each row."""
-    return [np.asarray(one.pixels).reshape(one.pixels.shape[-2:]) for one in reader.examples(rows)]
 
 
 def _masks(table: pl.DataFrame, image: str, labels: Sequence[str]) -> Pixels:
@@ -244,13 +234,6 @@ def _rgb(colour: str) -> tuple[int, int, int]:
 def _apart(panels: Sequence[Pixels]) -> list[Pixels]:
     gap = np.full((panels[0].shape[0], GAP_PIXELS, 3), 255, dtype=np.uint8)
     return [panels[0], *(part for panel in panels[1:] for part in (gap, panel))]
-
-
-def _png(pixels: Pixels) -> str:
-    """As a data URI, so that a page needs no second file."""
-    data = io.BytesIO()
-    Image.fromarray(pixels).save(data, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
 
 
 def _spoken(names: Sequence[str]) -> str:

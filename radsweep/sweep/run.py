@@ -33,6 +33,7 @@ from radsweep.sweep.cluster import connected
 from radsweep.sweep.limits import Ledger, Limits
 from radsweep.sweep.plan import check
 from radsweep.sweep.results import read_scores
+from radsweep.sweep.similarity import keep_similarity
 from radsweep.sweep.starts import missing_start
 from radsweep.sweep.watch import watching
 
@@ -168,6 +169,7 @@ def run(sweep: Sweep, store: Store, options: RunOptions, observer: Observer) -> 
     scores = read_scores(sweep, store)
     if scores.height:
         keep_answers(sweep, store, scores)
+    keep_similarity(sweep, store)
     failed = {name for name, _ in failures}
     return Outcome(
         trained=tuple(cell.name for cell in missing if cell.name not in failed),
