@@ -45,12 +45,14 @@ def points(tables: Tables) -> pl.DataFrame:
         .sort("task", "probe", "by", "slice", "arm", "images")
         .select(*SCHEMA)
     )
-    return found
+    # With nothing but reasons there is nothing to draw.
+    return found if found["value"].null_count() < len(found) else found.clear()
 
 
 def figure(points: pl.DataFrame) -> go.Figure:
     """A panel per task and kind of slice; filled is the largest scale, open the open weights."""
-    groups = points.partition_by("by", "task", "metric", maintain_order=True)
+    kinds = points.partition_by("by", "task", "metric", maintain_order=True)
+    groups = [part for part in kinds if part["value"].null_count() < len(part)]
     titles = [f"{task_title(part['task'][0])}, by {part['by'][0]}" for part in groups]
     drawn = panels(titles, columns=2, height=190)
     look_of = looks(points["arm"])

@@ -19,7 +19,12 @@ from radsweep.store import Store
 from radsweep.store.layout import predictions_file
 from radsweep.store.scores import LABEL_GAINS
 from radsweep.tasks.base import MACRO, Measurement, Task, TaskData, resample_seed
+from radsweep.tasks.reports import MICRO
 from radsweep.tasks.resample import interval, patient_weights
+
+
+SUMS = (MACRO, MICRO)
+"""What is measured of all labels together."""
 
 
 def label_gains(store: Store, sweep: Sweep, cells: Sequence[Cell]) -> pl.DataFrame:
@@ -85,7 +90,7 @@ def _by_label(
     return {
         one.label: one
         for one in task.measure(data, predictions, weights)
-        if one.metric == task.headline and one.label != MACRO
+        if one.metric == task.headline and one.label not in SUMS
     }
 
 

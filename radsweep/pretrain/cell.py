@@ -167,7 +167,7 @@ def _spend(
         nonlocal said_at, logged_at
         if ranks.rank == 0 and time.monotonic() - said_at > STATE_SECONDS:
             said_at = time.monotonic()
-            where = {"workers": ranks.size, "device": _device_name(ranks)}
+            where: dict[str, float | str] = {"workers": ranks.size, "device": _device_name(ranks)}
             corner.set_state("running", **where, **{key: row[key] for key in TOLD})
         if ranks.rank == 0 and time.monotonic() - logged_at > LOG_SECONDS:
             logged_at = time.monotonic()
