@@ -44,6 +44,7 @@ def scores(
     """The score table: headline rows as text, all rows as CSV, Parquet or JSON."""
     import polars as pl
 
+    from radsweep.evaluate.texts import not_asked
     from radsweep.sweep.load import load_sweep
     from radsweep.sweep.results import read_scores, write_rows
     from radsweep.sweep.show import report_metrics_table, scores_table
@@ -69,6 +70,8 @@ def scores(
         say_json(table.drop("draws").to_dicts())
     else:
         console.print(scores_table(table))
+        for name, reason in not_asked(root, loaded, loaded.cells()):
+            console.print(f"- {name}: {reason}", highlight=False)
         for rows in judged:
             console.print(report_metrics_table(rows))
 

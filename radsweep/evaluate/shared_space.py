@@ -18,9 +18,10 @@ from torch import Tensor
 from radsweep import parts
 from radsweep.errors import SpecError
 from radsweep.evaluate.encoders import Encoder
+from radsweep.evaluate.texts import TOKENIZER
 from radsweep.models.text import TextTower
 from radsweep.models.tokens import TextEncoder, vocabulary
-from radsweep.models.weights import PARADIGM, TOKENIZER
+from radsweep.models.weights import PARADIGM
 from radsweep.paradigms.image_text import ImageText
 from radsweep.probes.base import SharedSpace
 from radsweep.store import Store

@@ -10,6 +10,7 @@ from radsweep.evaluate.encoders import Encoder, cell_facts
 from radsweep.evaluate.features import Request
 from radsweep.evaluate.score_rows import with_cell
 from radsweep.evaluate.search import Schedule
+from radsweep.evaluate.texts import is_answered
 from radsweep.evaluate.trial import (
     Unit,
     make_probe,
@@ -54,7 +55,10 @@ def scored_corpus(sweep: Sweep, protocol: Protocol) -> str:
 
 
 def wanted(store: Store, sweep: Sweep, cells: Iterable[Cell]) -> list[Wanted]:
-    """All score files of the finished ``cells``, cell by cell; none without a protocol."""
+    """All score files of the finished ``cells``, cell by cell; none without a protocol.
+
+    A task that needs texts is not asked of an encoder that has none, see ``texts.not_asked``.
+    """
     protocol = sweep.protocol
     if protocol is None:
         return []
@@ -67,6 +71,8 @@ def wanted(store: Store, sweep: Sweep, cells: Iterable[Cell]) -> list[Wanted]:
             continue
         encoder = Encoder.of(cell, corner.record())
         for task in protocol.tasks:
+            if not is_answered(store, cell, task):
+                continue
             for probe in probes_of(task, protocol):
                 unit = Unit(encoder=encoder, task=task, probe=probe)
                 trial = trial_key(unit, protocol, corpus, digest)

@@ -10,7 +10,9 @@ import pytest
 import safetensors.numpy
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+from radsweep.cli import app
 from radsweep.corpus.manifest import Corpus
 from radsweep.errors import SpecError
 from radsweep.evaluate.embedder import load_encoder
@@ -18,6 +20,7 @@ from radsweep.evaluate.encoders import Encoder
 from radsweep.evaluate.features import block_file
 from radsweep.evaluate.local import run_grid_locally
 from radsweep.evaluate.shared_space import shared_space
+from radsweep.evaluate.texts import not_asked
 from radsweep.evaluate.trial import make_probe, make_task, requests_of
 from radsweep.evaluate.wanted import wanted
 from radsweep.paradigms.clip import Clip
@@ -38,7 +41,7 @@ TOWER = {
 }
 
 
-def _sweep() -> Sweep:
+def retrieval_sweep() -> Sweep:
     recipe = dataclasses.replace(toy.RECIPE, settings=TOWER)
     return dataclasses.replace(toy.sweep("exam_retrieval"), recipes=(recipe,))
 
@@ -56,7 +59,7 @@ def _write_cell(store: Store, cell: Cell, seed: int) -> Clip:
 
 @pytest.fixture
 def one(tmp_path: Path) -> tuple[Store, Sweep, Cell, Clip]:
-    store, sweep = Store(os.fspath(tmp_path)), _sweep()
+    store, sweep = Store(os.fspath(tmp_path)), retrieval_sweep()
     toy.write_corpus(store, blank=True)
     return store, sweep, sweep.cells()[0], _write_cell(store, sweep.cells()[0], seed=0)
 
@@ -126,17 +129,52 @@ def test_an_encoder_that_leaks_the_report_finds_every_one_and_is_found(
     assert set(rows["label"]) == {*DIRECTIONS, "macro"}
 
 
-def test_an_encoder_without_texts_is_told_so_in_words(
+def test_an_encoder_without_texts_is_not_asked_and_the_score_table_says_why(
+    one: tuple[Store, Sweep, Cell, Clip], tmp_path: Path
+) -> None:
+    store, sweep, cell, _ = one
+    recipe = dataclasses.replace(sweep.recipes[0], paradigm="dinov2", settings={})
+    both = dataclasses.replace(
+        sweep,
+        recipes=(*sweep.recipes, recipe),
+        protocol=toy.protocol("findings", "exam_retrieval"),
+    )
+    textless = next(cell for cell in both.cells() if cell.recipe.paradigm == "dinov2")
+    toy.write_cell(store, textless, seed=1)
+    asked = [(row.cell.name, row.unit.task) for row in wanted(store, both, both.cells())]
+    assert asked == [
+        (cell.name, "findings"),
+        (cell.name, "exam_retrieval"),
+        (textless.name, "findings"),
+    ]
+    assert run_grid_locally(store, both, both.cells(), progress=lambda done, total: None) == []
+    assert [name for name, _ in not_asked(store, both, both.cells())] == [
+        f"{textless.name} / exam_retrieval"
+    ]
+    file = tmp_path / "both.py"
+    file.write_text(
+        "import dataclasses\n\nfrom tests.evaluate import test_retrieval, toy\n\n"
+        "CLIP = test_retrieval.retrieval_sweep()\n"
+        'DINO = dataclasses.replace(CLIP.recipes[0], paradigm="dinov2", settings={})\n'
+        "SWEEP = dataclasses.replace(\n"
+        "    CLIP,\n    recipes=(*CLIP.recipes, DINO),\n"
+        '    protocol=toy.protocol("findings", "exam_retrieval"),\n)\n'
+    )
+    ran = CliRunner().invoke(app, ["scores", str(file), "--store", store.url])
+    assert ran.exit_code == 0, ran.output
+    said = " ".join(ran.stdout.split())
+    assert f"{textless.name} / exam_retrieval: not asked: dinov2 reads no texts" in said
+    assert f"{cell.name} / exam_retrieval: not" not in said
+
+
+def test_to_ask_an_encoder_without_texts_all_the_same_is_refused(
     one: tuple[Store, Sweep, Cell, Clip],
 ) -> None:
     store, sweep, _, _ = one
     recipe = dataclasses.replace(sweep.recipes[0], paradigm="dinov2", settings={})
-    textless = dataclasses.replace(sweep, recipes=(recipe,))
-    cell = textless.cells()[0]
-    toy.write_cell(store, cell, seed=0)
-    failed = run_grid_locally(store, textless, (cell,), progress=lambda done, total: None)
-    assert [name for name, _ in failed] == [f"{cell.name} / exam_retrieval"]
-    assert "learned by dinov2, which reads no texts" in failed[0][1]
+    encoder = Encoder(cell="c", digest="0" * 64, recipe=recipe)
+    with pytest.raises(SpecError, match="learned by dinov2, which reads no texts"):
+        shared_space(store, encoder, np.zeros((1, 32), np.float32), ["Normal."], toy.CPU)
 
 
 def test_two_cells_with_the_same_encoder_and_other_text_towers_are_measured_apart(
