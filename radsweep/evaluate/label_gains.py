@@ -22,7 +22,6 @@ from radsweep.tasks.base import MACRO, Measurement, Task, TaskData, resample_see
 from radsweep.tasks.reports import MICRO
 from radsweep.tasks.resample import interval, patient_weights
 
-
 SUMS = (MACRO, MICRO)
 """What is measured of all labels together."""
 
