@@ -4,6 +4,8 @@
 // how a figure looks, not what it says, and nothing leaves the page.
 window.radsweep = (() => {
   const NARROW = 700;
+  // What a sheet on its side, A4 or Letter, holds between its margins at the zoom that page.css prints with.
+  const PAPER = { width: 1150, height: 760 };
   const system = window.matchMedia("(prefers-color-scheme: dark)");
   // By name: the figures as they were made; the templates and Plotly's options.
   const module = { figures: {}, templates: null, config: {} };
@@ -98,33 +100,38 @@ window.radsweep = (() => {
       Object.assign(box, { type: "search", placeholder: words, ariaLabel: words, value: typed[name] || "" });
       box.addEventListener("input", () => {
         typed[name] = box.value;
-        draw(picture, isDark());
+        draw(picture);
       });
       room.append(box);
     }
     return typed[name] || "";
   }
-  // The picture's figure, as it should look now.
-  function drawn(picture, dark) {
+  // The picture's figure, as it should look now: on this screen, or on paper.
+  function drawn(picture, onPaper) {
     const figure = module.figures[picture.dataset.figure];
-    return dress(figure, window.innerWidth, module.templates, dark, query(picture));
+    const width = onPaper ? PAPER.width : window.innerWidth;
+    const dressed = dress(figure, width, module.templates, !onPaper && isDark(), query(picture));
+    if (onPaper) Object.assign(dressed.layout, { autosize: false, width });
+    picture.classList.toggle("is-tall", dressed.layout.height > PAPER.height);
+    return dressed;
   }
-  function draw(picture, dark) {
+  function draw(picture, onPaper = false) {
     const node = picture.querySelector(".js-plotly-plot") || picture.querySelector(".plot");
-    const figure = drawn(picture, dark);
-    const bar = window.innerWidth < NARROW ? { displayModeBar: false } : {};
-    return Plotly.react(node, figure.data, figure.layout, { ...module.config, ...bar });
+    const figure = drawn(picture, onPaper);
+    const config = { ...module.config, responsive: !onPaper };
+    if (window.innerWidth < NARROW) config.displayModeBar = false;
+    return Plotly.react(node, figure.data, figure.layout, config);
   }
-  function redraw(dark) {
+  function redraw(onPaper = false) {
     for (const picture of document.querySelectorAll(".picture")) {
-      if (picture.querySelector(".js-plotly-plot")) draw(picture, dark);
+      if (picture.querySelector(".js-plotly-plot")) draw(picture, onPaper);
     }
   }
 
   // The live app only: remembers a figure and gives it dressed.
   function keep(name, figure) {
     module.figures[name] = figure;
-    return drawn(document.querySelector(`.picture[data-figure="${name}"]`), isDark());
+    return drawn(document.querySelector(`.picture[data-figure="${name}"]`), false);
   }
 
   // The exported file only: tabs, and charts drawn when first seen.
@@ -142,7 +149,7 @@ window.radsweep = (() => {
         if (isOpen) link.setAttribute("aria-current", "page");
         else link.removeAttribute("aria-current");
       }
-      for (const picture of chosen.querySelectorAll(".picture")) draw(picture, isDark());
+      for (const picture of chosen.querySelectorAll(".picture")) draw(picture);
     }
     const here = () => open(decodeURIComponent(location.hash.slice(1)));
     links.forEach((link) => link.addEventListener("click", (event) => {
@@ -156,23 +163,23 @@ window.radsweep = (() => {
       if (document.body.classList.contains("prints-one")) return;
       for (const section of sections) {
         section.hidden = false;
-        for (const picture of section.querySelectorAll(".picture")) draw(picture, false);
+        for (const picture of section.querySelectorAll(".picture")) draw(picture, true);
       }
     });
     window.addEventListener("afterprint", here);
     here();
   }
 
-  system.addEventListener("change", () => redraw(isDark()));
+  system.addEventListener("change", () => redraw());
   let isWide = window.innerWidth >= NARROW;
   window.addEventListener("resize", () => {
-    if (window.innerWidth >= NARROW !== isWide) { isWide = !isWide; redraw(isDark()); }
+    if (window.innerWidth >= NARROW !== isWide) { isWide = !isWide; redraw(); }
   });
-  window.addEventListener("beforeprint", () => redraw(false));
+  window.addEventListener("beforeprint", () => redraw(true));
   window.addEventListener("afterprint", () => {
     document.body.classList.remove("prints-one");
     for (const picture of document.querySelectorAll(".is-printed")) picture.classList.remove("is-printed");
-    redraw(isDark());
+    redraw();
   });
 
   // Saving: a chart as SVG or PNG (light, on white, for paper) or by the printer's PDF; a table as CSV or LaTeX.
@@ -213,7 +220,7 @@ window.radsweep = (() => {
   document.addEventListener("click", (event) => {
     if (event.target.closest("button.theme")) {
       document.documentElement.dataset.theme = isDark() ? "light" : "dark";
-      redraw(isDark());
+      redraw();
       return;
     }
     const button = event.target.closest("button[data-save]");

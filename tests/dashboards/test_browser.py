@@ -215,6 +215,12 @@ def test_the_whole_file_prints_every_page_in_light(browser: Browser, file: str) 
     browser.run("window.dispatchEvent(new Event('beforeprint'))")
     every = [name for page in PAGES for name in FIGURES[page]]
     browser.wait_for_charts(every)
+    widths = browser.run(
+        "return [...document.querySelectorAll('.js-plotly-plot .main-svg')]"
+        ".map(s => s.getBoundingClientRect().width)"
+    )
+    # A sheet on its side is some 960 pixels wide between its margins, and is printed at 82%.
+    assert widths and 0.82 * max(widths) <= 960
     browser.run("window.dispatchEvent(new Event('afterprint'))")
     browser.wait_for_charts(FIGURES["overview"])
     browser.prefer("light")
