@@ -33,6 +33,8 @@ def answers_from(analyses: Sequence[Analysis]) -> list[Answer]:
             found += best_sentences(usable)
         for make in (open_weights_sentence, trend_sentence, ten_times_sentence):
             found += [make(one) for one in usable]
+        for make in (trend_sentence, ten_times_sentence):
+            found += [make(one) for one in group if not one.curve.scales]
     return found + caution_sentences(analyses)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
@@ -204,6 +204,28 @@ def headline(scores: pl.DataFrame) -> pl.DataFrame:
     return scores.filter(pl.col("headline") & (pl.col("split") == "test"))
 
 
+def _once(rows: list[dict[str, Any]], place: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows without copies of one another, and a sentence per row that had some."""
+    kept: list[dict[str, Any]] = []
+    counts: list[int] = []
+    for row in rows:
+        seed = (row["seed"], row["subset_seed"])
+        alike = [i for i, k in enumerate(kept) if (k["seed"], k["subset_seed"]) == seed]
+        # As text, where NaN equals itself.
+        same = [i for i in alike if repr(kept[i]) == repr(row)]
+        if same:
+            counts[same[0]] += 1
+        else:
+            kept.append(row)
+            counts.append(1)
+    notes = [
+        f"{place}: the score of cell {row['cell']} is in the table {count} times and counts once."
+        for row, count in zip(kept, counts, strict=True)
+        if count > 1
+    ]
+    return kept, notes
+
+
 def _scale(images: int, rows: list[dict[str, Any]], place: str) -> tuple[Scale | None, list[str]]:
     usable, left_out = [], []
     for row in rows:
@@ -211,6 +233,8 @@ def _scale(images: int, rows: list[dict[str, Any]], place: str) -> tuple[Scale |
             left_out.append(f"{place}: the score of cell {row['cell']} is missing and is left out.")
         else:
             usable.append(row)
+    usable, copies = _once(usable, place)
+    left_out += copies
     taken = [(row["seed"], row["subset_seed"]) for row in usable]
     if len(set(taken)) < len(taken):
         cells = ", ".join(sorted({row["cell"] for row in usable}))
@@ -253,6 +277,15 @@ def _curve(
         if scale is not None:
             scales.append(scale)
     open_weights, notes = _scale(0, baseline_rows, f"{named}, open weights")
+    known = [scale.draws for scale in scales if scale.draws is not None]
+    if known and all(np.ptp(draws, axis=1).max() == 0 for draws in known):
+        # A perfect score never varies; a whole curve of them is no resampling at all.
+        scales = [replace(scale, draws=None) for scale in scales]
+        notes = [
+            *notes,
+            f"{named}: every resample of the test patients gives the same score, so its resamples "
+            "are left out; evaluate these cells again.",
+        ]
     return Curve(
         *(sweep, task, probe, metric, label, paradigm, start_from, arm),
         scales=tuple(scales),

@@ -207,6 +207,9 @@ def trend_sentence(one: Analysis) -> Answer:
     """Whether scores rise with data."""
     curve, trend = one.curve, one.trend
     numbers: dict[str, Number] = {"paradigm": curve.arm, "verdict": trend.verdict}
+    if not curve.scales:
+        text = f"no score of {curve.arm_title} is usable, so nothing is said of it"
+        return Answer(curve.task, curve.title, "trend", f"{curve.title}: {text}.", numbers)
     if len(curve.scales) < 2:
         text = f"one scale does not say whether {curve.arm_title} improves with data"
         return Answer(curve.task, curve.title, "trend", f"{curve.title}: {text}.", numbers)
