@@ -94,9 +94,12 @@ def laws(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="CSV or Parquet, ours or not")],
     x: Annotated[
         list[str] | None,
-        typer.Option(help="Column of sizes (images); twice, size then data, for the joint law"),
+        typer.Option(
+            help="Column of sizes above 0; images if not given. Twice, model size then data, for "
+            "the joint law E + A/size^alpha + B/data^beta"
+        ),
     ] = None,
-    y: Annotated[str, typer.Option(help="Column of scores or losses")] = "value",
+    y: Annotated[str, typer.Option(help="Column of scores in 0 to 1, or of losses")] = "value",
     by: Annotated[
         list[str] | None, typer.Option(help="Columns whose values make a curve each")
     ] = None,
