@@ -122,9 +122,12 @@ def laws(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="CSV or Parquet, ours or not")],
     x: Annotated[
         list[str] | None,
-        typer.Option(help="Column of sizes (images); twice, size then data, for the joint law"),
+        typer.Option(
+            help="Column of sizes above 0; images if not given. Twice, model size then data, for "
+            "the joint law E + A/size^alpha + B/data^beta"
+        ),
     ] = None,
-    y: Annotated[str, typer.Option(help="Column of scores or losses")] = "value",
+    y: Annotated[str, typer.Option(help="Column of scores in 0 to 1, or of losses")] = "value",
     by: Annotated[
         list[str] | None, typer.Option(help="Columns whose values make a curve each")
     ] = None,
@@ -174,8 +177,14 @@ def forecast(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What more images would buy, how sure that is, and which cell would make it surer."""
+    """What more images would buy, who overtakes whom, how sure that is, and what to run next."""
     from radsweep.laws.analysis import analyse
+    from radsweep.laws.crossovers import (
+        crossover_sentences,
+        crossovers,
+        doubling_sentences,
+        doublings,
+    )
     from radsweep.laws.forecasts import (
         cell_device_hours,
         forecast_at,
@@ -202,10 +211,17 @@ def forecast(
             analyses, score, device_hours=hours, usd_per_device_hour=usd_per_device_hour
         )
     following = next_cells(analyses, hours, ahead=images)
+    doubled, crossed = doublings(analyses), crossovers(analyses)
     if as_json:
-        say_json({"forecasts": table.to_dicts(), "next_cells": following.to_dicts()})
+        say_json(
+            {
+                **{"forecasts": table.to_dicts(), "next_cells": following.to_dicts()},
+                **{"doublings": doubled.to_dicts(), "crossovers": crossed.to_dicts()},
+            }
+        )
         return
-    for answer in forecast_sentences(table, analyses):
+    said = forecast_sentences(table, analyses) + doubling_sentences(doubled, analyses)
+    for answer in said + crossover_sentences(crossed, analyses):
         console.print(f"- {answer.sentence}", highlight=False)
     if following.height:
         console.print(next_cells_table(following))

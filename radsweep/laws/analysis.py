@@ -11,14 +11,17 @@ import numpy as np
 import polars as pl
 from scipy.stats import spearmanr
 
-from radsweep.laws.bootstrap import Bootstrapped, Interval, Variance, bootstrap, interval, variance
+from radsweep.laws.bootstrap import Bootstrapped, Interval, Variance, interval, variance
 from radsweep.laws.curves import FEWEST_DRAWS, Curve, Scale, curves, headline
 from radsweep.laws.fit import Fit, best, why_no_law
 from radsweep.laws.forms import FORMS, FloatArray
+from radsweep.laws.plausible import MISSES, Scores, candidates, mixed, scatter
 
 # A change of a score in [0, 1] below this is called no change: it is under the reading of the
 # second decimal, in which such scores are reported.
 NEGLIGIBLE = 0.01
+
+PLAIN_FORMS = tuple(form for form in FORMS if not form.is_anchored)
 
 RISES = "rises"
 FALLS = "falls"
@@ -159,23 +162,26 @@ def analyse_curve(curve: Curve) -> Analysis:
     images, values = curve.images, curve.values
     anchor = None if curve.open_weights is None else curve.open_weights.value
     anchored = anchor is not None and 0 <= anchor <= 1 and (draws is None or base_draws is not None)
-    sigma = None
-    if draws is not None and draws.std() > 0:
-        # All scales share their resamples, so their noise is alike and partly common: equal
-        # weights, and one standard error that says which left-out errors can be told apart.
-        sigma = np.full(len(images), float(np.sqrt(draws.var(axis=0, ddof=1).mean())))
-    forms = FORMS if anchored else [form for form in FORMS if not form.is_anchored]
-    chosen = best(images, values, sigma=sigma, anchor=anchor, forms=forms)
-    if draws is None:
+    if draws is None or draws.std() == 0:
+        forms = FORMS if anchored else PLAIN_FORMS
+        chosen = best(images, values, anchor=anchor, forms=forms)
         return Analysis(curve, differences, trend, chosen, None, None, None, noise, None)
-    law = bootstrap(
-        chosen.form, images, draws, values, sigma=sigma, anchor=anchor, anchor_draws=base_draws
-    )
+
+    start = (anchor, base_draws) if anchored else ()
+    scores = Scores(images, values, draws, *start)
+    found = candidates(FORMS, scores)
+    is_far = not any(one.is_near for one in found)
+    if is_far or curve.seed_noise is None:
+        wider = scatter(found, draws)
+        if wider is not None:
+            scores = replace(scores, draws=curve.widened(draws, wider))
+            found = candidates(FORMS, scores)
+    law = mixed(found, scores)
     plain_law = law
-    if chosen.form.is_anchored:
-        plain_forms = [form for form in FORMS if not form.is_anchored]
-        plain = best(images, values, sigma=sigma, forms=plain_forms)
-        plain_law = bootstrap(plain.form, images, draws, values, sigma=sigma)
+    if any(form.is_anchored for form in law.forms()):
+        plain_law = mixed([one for one in found if not one.fit.form.is_anchored], scores)
+    if is_far and curve.seed_noise is not None:
+        law = replace(law, fit=replace(law.fit, flags=(*law.fit.flags, MISSES)))
     return Analysis(curve, differences, trend, law.fit, law, plain_law, None, noise, base_draws)
 
 

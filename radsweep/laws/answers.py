@@ -33,6 +33,8 @@ def answers_from(analyses: Sequence[Analysis]) -> list[Answer]:
             found += best_sentences(usable)
         for make in (open_weights_sentence, trend_sentence, ten_times_sentence):
             found += [make(one) for one in usable]
+        for make in (trend_sentence, ten_times_sentence):
+            found += [make(one) for one in group if not one.curve.scales]
     return found + caution_sentences(analyses)
 
 
@@ -47,7 +49,9 @@ def answers(scores: pl.DataFrame) -> list[Answer]:
 
 FITS_SCHEMA = {
     **dict.fromkeys(("sweep", "task", "probe", "paradigm", "metric", "form", "theta"), pl.String),
+    "forms": pl.String,
     **dict.fromkeys(("r2", "rmse", "leave_largest_out"), pl.Float64),
+    **dict.fromkeys(("gain_per_doubling", "gain_low", "gain_high"), pl.Float64),
     "flags": pl.String,
     **dict.fromkeys(("n_beat", "n_beat_low", "n_beat_high"), pl.Float64),
     "n_beat_words": pl.String,
@@ -65,6 +69,10 @@ def _fits_row(one: Analysis) -> dict[str, Any]:
         row.update(form=chosen.form.name, theta=json.dumps(chosen.theta), r2=chosen.r2)
         row.update(rmse=chosen.rmse, leave_largest_out=chosen.leave_largest_out)
         row.update(flags="; ".join(chosen.flags))
+    if one.law is not None:
+        gain = one.law.gain_per_doubling()
+        row.update(forms=json.dumps(one.law.weights()), gain_per_doubling=gain.value)
+        row.update(gain_low=gain.low, gain_high=gain.high)
     crossing = crossing_of(one)
     if crossing is not None:
         row.update(n_beat=crossing.images, n_beat_words=crossing.words)
@@ -87,10 +95,11 @@ def fits_table_from(analyses: Sequence[Analysis]) -> pl.DataFrame:
 def fits_table(scores: pl.DataFrame) -> pl.DataFrame:
     """The chosen law of every headline curve: one row per sweep, task, probe and paradigm.
 
-    ``theta`` is JSON by parameter name, ``flags`` are words joined by "; ", ``n_beat`` (images,
-    with interval) is where the law beats the open weights and null where that is not inside the
-    data (``n_beat_words`` says so), ``forecast`` is the score at ten times the largest scale and
-    null where ``forecast_warning`` says why.
+    ``theta`` is JSON by parameter name, ``forms`` JSON of the share of the draws that follow each
+    form, ``gain_per_doubling`` what the last doubling inside the data bought, ``flags`` are words
+    joined by "; ", ``n_beat`` (images, with interval) is where the law beats the open weights and
+    null where that is not inside the data (``n_beat_words`` says so), ``forecast`` is the score at
+    ten times the largest scale and null where ``forecast_warning`` says why.
 
     Raises:
         SpecError: the table lacks a column or holds two cells in one place.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
@@ -93,7 +93,9 @@ class Curve:
     @property
     def seed_noise(self) -> SeedNoise | None:
         """How far training again moves a score; None where no scale was trained twice."""
-        return seed_noise([scale.values for scale in self.scales])
+        return seed_noise(
+            [scale.values for scale in self.scales], [scale.draws for scale in self.scales]
+        )
 
     def mixed(self, scale: Scale) -> FloatArray | None:
         """[D] draws of the scale's mean score, patients resampled and seeds redrawn, or None.
@@ -109,29 +111,56 @@ class Curve:
         own = _generator((*identity, scale.images))
         return mix_seeds(scale.draws, noise, _generator(identity), own)
 
+    def widened(self, draws: FloatArray, noise: SeedNoise) -> FloatArray:
+        """Draws [D, n] of all scales with noise between runs that they lack, as in ``mixed``."""
+        identity = (self.sweep, self.task, self.probe, self.metric, self.label, self.arm, "wider")
+        columns = [
+            mix_seeds(column[None], noise, _generator(identity), _generator((*identity, scale)))
+            for column, scale in zip(draws.T, self.images.tolist(), strict=True)
+        ]
+        return np.stack(columns, axis=1)
+
 
 @final
 @dataclass(frozen=True)
 class SeedNoise:
-    """The variance of one training run's score, pooled over a curve's scales."""
+    """The variance between runs of one scale, pooled over a curve's scales."""
 
     variance: float
     degrees: int
     """Degrees of freedom: runs minus scales, over the scales that were trained more than once."""
+    held: float = 0.0
+    """The part that draws of the patients hold: what of their noise two encoders do not share."""
+
+    @property
+    def training(self) -> float:
+        """The variance that is left for training itself, not below 0."""
+        return max(self.variance - self.held, 0.0)
 
 
-def seed_noise(values: Sequence[FloatArray]) -> SeedNoise | None:
+def seed_noise(
+    values: Sequence[FloatArray], draws: Sequence[FloatArray | None] = ()
+) -> SeedNoise | None:
     """Pool the seeds' variance over scales with [S] scores each; None if all have one seed.
 
     Pooling assumes that training again moves scores alike at every scale: two or three seeds per
-    scale say too little by themselves.
+    scale say too little by themselves. Scores of two encoders on the same patients also part
+    because the patients' noise is not wholly shared; ``held`` is that part, read from the draws
+    [S, D] of each scale, which hold it already.
     """
-    several = [scores for scores in values if len(scores) > 1]
+    several = [i for i, scores in enumerate(values) if len(scores) > 1]
     if not several:
         return None
-    degrees = sum(len(scores) - 1 for scores in several)
-    squares = sum(float(np.sum((scores - scores.mean()) ** 2)) for scores in several)
-    return SeedNoise(squares / degrees, degrees)
+    degrees = sum(len(values[i]) - 1 for i in several)
+    squares = sum(float(np.sum((values[i] - values[i].mean()) ** 2)) for i in several)
+    held = 0.0
+    for i in several:
+        known = draws[i] if i < len(draws) else None
+        if known is not None:
+            usable = known[:, np.isfinite(known).all(axis=0)] - values[i][:, None]
+            if usable.shape[1]:
+                held += (len(values[i]) - 1) * float(usable.var(axis=0, ddof=1).mean())
+    return SeedNoise(squares / degrees, degrees, held / degrees)
 
 
 def _generator(identity: tuple[object, ...]) -> np.random.Generator:
@@ -146,10 +175,11 @@ def mix_seeds(
 ) -> FloatArray:
     """Draws [D] of a mean over S training seeds with both layers of noise: patients and seeds.
 
-    Draw i takes patient resample i and adds a Student's t deviate of the mean: a normal one of
-    variance ``noise.variance / S`` over the square root of a chi-square that all scales of a curve
-    share in draw i, as they share the estimate. Any sum over scales then has the t interval of its
-    degrees of freedom, where resampling two or three seeds would be too narrow by far.
+    Draw i takes patient resample i and adds what makes the noise between runs a Student's t: a
+    normal deviate of variance ``noise.variance / S`` over a chi-square that all scales of a curve
+    share in draw i, as they share the estimate, less what the resample holds of it. Any sum over
+    scales then has the t interval of its degrees of freedom, where resampling two or three seeds
+    would be too narrow by far.
 
     Args:
         draws: [S, D] the score of each seed under D patient resamples.
@@ -160,9 +190,9 @@ def mix_seeds(
     plain: FloatArray = draws.mean(axis=0)
     if noise is None or noise.variance == 0:
         return plain
-    ratio = np.sqrt(shared.chisquare(noise.degrees, len(plain)) / noise.degrees)
-    deviates = own.normal(0.0, np.sqrt(noise.variance / len(draws)), len(plain))
-    mixed: FloatArray = plain + deviates / ratio
+    between = noise.variance * noise.degrees / shared.chisquare(noise.degrees, len(plain))
+    deviates = own.normal(0.0, np.sqrt(np.maximum(between - noise.held, 0.0) / len(draws)))
+    mixed: FloatArray = plain + deviates
     return mixed
 
 
@@ -174,6 +204,28 @@ def headline(scores: pl.DataFrame) -> pl.DataFrame:
     return scores.filter(pl.col("headline") & (pl.col("split") == "test"))
 
 
+def _once(rows: list[dict[str, Any]], place: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows without copies of one another, and a sentence per row that had some."""
+    kept: list[dict[str, Any]] = []
+    counts: list[int] = []
+    for row in rows:
+        seed = (row["seed"], row["subset_seed"])
+        alike = [i for i, k in enumerate(kept) if (k["seed"], k["subset_seed"]) == seed]
+        # As text, where NaN equals itself.
+        same = [i for i in alike if repr(kept[i]) == repr(row)]
+        if same:
+            counts[same[0]] += 1
+        else:
+            kept.append(row)
+            counts.append(1)
+    notes = [
+        f"{place}: the score of cell {row['cell']} is in the table {count} times and counts once."
+        for row, count in zip(kept, counts, strict=True)
+        if count > 1
+    ]
+    return kept, notes
+
+
 def _scale(images: int, rows: list[dict[str, Any]], place: str) -> tuple[Scale | None, list[str]]:
     usable, left_out = [], []
     for row in rows:
@@ -181,6 +233,8 @@ def _scale(images: int, rows: list[dict[str, Any]], place: str) -> tuple[Scale |
             left_out.append(f"{place}: the score of cell {row['cell']} is missing and is left out.")
         else:
             usable.append(row)
+    usable, copies = _once(usable, place)
+    left_out += copies
     taken = [(row["seed"], row["subset_seed"]) for row in usable]
     if len(set(taken)) < len(taken):
         cells = ", ".join(sorted({row["cell"] for row in usable}))
@@ -223,6 +277,15 @@ def _curve(
         if scale is not None:
             scales.append(scale)
     open_weights, notes = _scale(0, baseline_rows, f"{named}, open weights")
+    known = [scale.draws for scale in scales if scale.draws is not None]
+    if known and all(np.ptp(draws, axis=1).max() == 0 for draws in known):
+        # A perfect score never varies; a whole curve of them is no resampling at all.
+        scales = [replace(scale, draws=None) for scale in scales]
+        notes = [
+            *notes,
+            f"{named}: every resample of the test patients gives the same score, so its resamples "
+            "are left out; evaluate these cells again.",
+        ]
     return Curve(
         *(sweep, task, probe, metric, label, paradigm, start_from, arm),
         scales=tuple(scales),

@@ -107,6 +107,22 @@ def why_no_law(images: FloatArray, values: FloatArray) -> str | None:
     return None
 
 
+def held_parameters(form: Form, images: FloatArray, theta: FloatArray) -> dict[str, float]:
+    """The parameters of a fit theta [p] that sit on a bound, by name, with that bound."""
+    axes = [axis for axis in form.axes(images) if axis.name in form.parameters]
+    bounds = {axis.name: (axis.low, axis.high) for axis in axes}
+    for name, signed in zip(form.linear, form.non_negative, strict=True):
+        if signed:
+            bounds[name] = (0.0, math.inf)
+    held = {}
+    for name, ends in bounds.items():
+        value = theta[form.parameters.index(name)]
+        for bound in ends:
+            if math.isfinite(bound) and abs(value - bound) <= 1e-6 * max(abs(bound), 1e-3):
+                held[name] = bound
+    return held
+
+
 def _flags(form: Form, images: FloatArray, errors: FloatArray, theta: FloatArray) -> list[str]:
     scales = np.unique(images)
     means = np.array([errors[images == scale].mean() for scale in scales])
@@ -120,16 +136,8 @@ def _flags(form: Form, images: FloatArray, errors: FloatArray, theta: FloatArray
         flags.append(GETS_WORSE)
     elif (steps > 0).any():
         flags.append("not monotone")
-    axes = [axis for axis in form.axes(images) if axis.name in form.parameters]
-    bounds = {axis.name: (axis.low, axis.high) for axis in axes}
-    for name, signed in zip(form.linear, form.non_negative, strict=True):
-        if signed:
-            bounds[name] = (0.0, math.inf)
-    for name, (low, high) in bounds.items():
-        value = theta[form.parameters.index(name)]
-        for bound in (low, high):
-            if math.isfinite(bound) and abs(value - bound) <= 1e-6 * max(abs(bound), 1e-3):
-                flags.append(f"{name.replace('_', ' ')} sits on its bound {bound:g}")
+    for name, bound in held_parameters(form, images, theta).items():
+        flags.append(f"{name.replace('_', ' ')} sits on its bound {bound:g}")
     return flags
 
 

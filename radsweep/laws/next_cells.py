@@ -66,7 +66,7 @@ def training_noise(one: Analysis) -> Noise | None:
     """From repeated seeds, else from the scatter about the law; None if neither can be had."""
     pooled = one.curve.seed_noise
     if pooled is not None:
-        return Noise(pooled.variance, f"seeds, {pooled.degrees} degrees of freedom")
+        return Noise(pooled.training, f"seeds, {pooled.degrees} degrees of freedom")
     if one.fit is None:
         return None
     free = len(one.curve.scales) - one.fit.form.fitted

@@ -20,7 +20,14 @@ from radsweep.laws.analysis import (
     Analysis,
     paired,
 )
-from radsweep.laws.bootstrap import BEYOND_THE_DATA, NEVER, Crossing, Interval, crossover
+from radsweep.laws.bootstrap import (
+    BEYOND_THE_DATA,
+    NEVER,
+    Bootstrapped,
+    Crossing,
+    Interval,
+    crossover,
+)
 from radsweep.laws.curves import FEWEST_DRAWS, Scale
 from radsweep.laws.fit import FEW_SCALES
 from radsweep.laws.words import images_in_words
@@ -200,6 +207,9 @@ def trend_sentence(one: Analysis) -> Answer:
     """Whether scores rise with data."""
     curve, trend = one.curve, one.trend
     numbers: dict[str, Number] = {"paradigm": curve.arm, "verdict": trend.verdict}
+    if not curve.scales:
+        text = f"no score of {curve.arm_title} is usable, so nothing is said of it"
+        return Answer(curve.task, curve.title, "trend", f"{curve.title}: {text}.", numbers)
     if len(curve.scales) < 2:
         text = f"one scale does not say whether {curve.arm_title} improves with data"
         return Answer(curve.task, curve.title, "trend", f"{curve.title}: {text}.", numbers)
@@ -239,6 +249,15 @@ def why_no_forecast(one: Analysis) -> str | None:
     return None
 
 
+def _rivals(law: Bootstrapped) -> str:
+    """Which other forms the interval holds, in words; empty where none stands."""
+    others = list(law.weights())[1:]
+    if not others:
+        return ""
+    named = " and ".join([", ".join(others[:-1]), others[-1]] if len(others) > 1 else others)
+    return f" ({law.fit.form.name}; the interval weighs {named} too)"
+
+
 def ten_times_sentence(one: Analysis) -> Answer:
     """What ten times the data would buy, with its warning, or why that cannot be said."""
     curve = one.curve
@@ -264,12 +283,14 @@ def ten_times_sentence(one: Analysis) -> Answer:
     numbers.update(images=forecast.images, value=span.value, low=span.low, high=span.high)
     numbers.update(form=one.law.fit.form.name, leave_largest_out=missed)
     numbers.update(gain_per_doubling=doubling.value)
+    numbers.update(gain_low=doubling.low, gain_high=doubling.high)
     flags = "".join(f"; {flag}" for flag in one.law.fit.flags)
+    bought = f"The last doubling of the data bought {_signed(doubling)}. "
     return answer(
         f"ten times the data ({images_in_words(forecast.images)} images) would take "
         f"{curve.arm_title} from {last.value:.3f} to about {span.value:.3f} "
-        f"({span.low:.3f} to {span.high:.3f}), if its law holds. "
-        f"Warning: {forecast.warning}; the law missed its largest scale, when that was "
+        f"({span.low:.3f} to {span.high:.3f}), if its law holds{_rivals(one.law)}. "
+        f"{bought}Warning: {forecast.warning}; the law missed its largest scale, when that was "
         f"left out, by {missed:.3f}{flags}."
     )
 
@@ -283,8 +304,11 @@ def caution_sentences(analyses: Sequence[Analysis]) -> list[Answer]:
     seeds = {len(scale.values) for one in analyses for scale in one.curve.scales}
     if seeds == {1}:
         text = (
-            "Every encoder was trained once (one seed): the intervals hold the chance of the test "
-            "patients, not that of training again."
+            "Every encoder was trained once (one seed): the intervals of scores and differences "
+            "hold the chance of the test patients, not that of training again, and are too narrow "
+            "(where training again moves a score half as much as other patients do, a 95% interval "
+            "of a difference holds the truth about 78 times in 100); those of laws hold it as far "
+            "as the scores scatter about the law."
         )
         found.append(Answer("", "", "caution", text, {"seeds": 1}))
     for one in analyses:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -36,11 +37,22 @@ SCALES_FOR_ALL = 7
 Rows = list[dict[str, Any]]
 
 
+def _no_numbers(column: pl.Series) -> str:
+    """What stands in a column where a law needs numbers, with the first value that is none."""
+    text = column.cast(pl.String, strict=False)
+    others = text.filter(text.cast(pl.Float64, strict=False).is_null() & text.is_not_null())
+    found = f"such as '{others[0]}'" if len(others) else "numbers written as text"
+    return (
+        f"column '{column.name}' holds {column.dtype}, {found}, and a law needs numbers; repair or "
+        "drop these rows, or name another column"
+    )
+
+
 def _whole(frame: pl.DataFrame, columns: Sequence[str]) -> tuple[pl.DataFrame, str]:
     """The rows that have every number, and a sentence on those that do not (or an empty one)."""
     for column in columns:
         if not frame.schema[column].is_numeric():
-            raise SpecError(f"column '{column}' holds {frame.schema[column]}, a law needs numbers")
+            raise SpecError(_no_numbers(frame[column]))
     whole = frame.filter(pl.all_horizontal(pl.col(c).cast(pl.Float64).is_finite() for c in columns))
     missing = len(frame) - len(whole)
     words = f"{missing} of {len(frame)} rows lack a number and are left out"
@@ -142,7 +154,13 @@ def _grouped(
     """The rows of every group under the group's own columns; errors name their group."""
     for column in (*needed, *by):
         if column not in frame.columns:
-            raise SpecError(f"no column '{column}'; the table has {', '.join(frame.columns)}")
+            near = get_close_matches(column, frame.columns, n=1)
+            meant = f" (did you mean '{near[0]}'?)" if near else ""
+            raise SpecError(
+                f"no column '{column}'{meant}; the table has {', '.join(frame.columns)}"
+            )
+    if len(set(needed)) < len(needed):
+        raise SpecError(f"sizes and scores need a column each, got {', '.join(needed)}")
     for column in by:
         if column in schema:
             raise SpecError(f"rename the column '{column}': the table of fits has one of that name")

@@ -1,6 +1,7 @@
 """Sentences say what the table supports, and nothing more, however odd the table is."""
 
 import datetime
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -133,6 +134,8 @@ def test_ten_times_the_data_comes_with_a_warning() -> None:
     found = said(table(), "ten_times", "dinov2")
     assert found.numbers["value"] == pytest.approx(0.5 + 0.04 * np.log10(35e6 / 3e4), abs=0.01)
     assert "Warning: this is an extrapolation" in found.sentence
+    assert "The last doubling of the data bought +0.01" in found.sentence
+    assert found.numbers["gain_low"] < found.numbers["gain_high"]  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(
@@ -228,6 +231,10 @@ def test_the_table_of_fits_has_a_row_per_curve() -> None:
     assert row["r2"] > 0.99
     assert row["leave_largest_out"] < 0.01
     assert row["forecast_images"] == 35_000_000
+    shares = json.loads(row["forms"])
+    assert next(iter(shares)) == row["form"]
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert row["gain_low"] < row["gain_per_doubling"] < row["gain_high"]
     assert row["forecast_low"] < row["forecast"] < row["forecast_high"]
     flat = fits_table(table(lambda p, n: 0.5)).row(0, named=True)
     assert flat["form"] is None

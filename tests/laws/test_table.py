@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from radsweep.errors import SpecError
-from radsweep.laws.table import fit_table
+from radsweep.laws.table import fit_joint_table, fit_table
 
 SIZES = [1_000, 3_000, 10_000, 30_000, 100_000]
 
@@ -50,15 +50,26 @@ def test_losses_are_fitted_as_they_are() -> None:
     ("bad", "words"),
     [
         (frame().rename({"auc": "score"}), "no column 'auc'"),
-        (frame().with_columns(auc=pl.lit("x")), "a law needs numbers"),
+        (frame().with_columns(auc=pl.lit("x")), "String, such as 'x', and a law needs numbers"),
+        (frame().cast({"auc": pl.String}), "numbers written as text"),
+        (frame().rename({"auc": "aucc"}), r"did you mean 'aucc'\?\); the table has arm, n, aucc"),
         (frame().head(0), "empty"),
         (frame().with_columns(auc=pl.col("auc") + 1), r"arm a: .*\[0, 1\]"),
     ],
-    ids=["column", "text", "empty", "range"],
+    ids=["column", "text", "numbers as text", "misspelt", "empty", "range"],
 )
 def test_odd_tables_are_refused_with_a_remedy(bad: pl.DataFrame, words: str) -> None:
     with pytest.raises(SpecError, match=words):
         fit_table(bad, "n", "auc", ["arm"])
+
+
+def test_one_column_is_not_both_size_and_score() -> None:
+    with pytest.raises(SpecError, match="need a column each, got n, n"):
+        fit_table(frame(), "n", "n")
+    with pytest.raises(SpecError, match="need a column each, got n, auc, auc"):
+        fit_joint_table(frame(), ["n", "auc"], "auc")
+    with pytest.raises(SpecError, match="two different columns of sizes, got n, n"):
+        fit_joint_table(frame(), ["n", "n"], "auc")
 
 
 def test_several_columns_make_a_curve_each() -> None:
