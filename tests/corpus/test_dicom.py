@@ -9,7 +9,7 @@ import pydicom
 import pytest
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEG2000Lossless
 
 from radsweep.corpus.dicom import read_image
 from radsweep.corpus.pixels import Policy
@@ -188,6 +188,23 @@ def test_a_deflated_bomb_is_not_inflated() -> None:
     assert reason(bomb) == "too_large"
     assert tracemalloc.get_traced_memory()[1] < 30_000_000
     tracemalloc.stop()
+
+
+def test_a_deflated_film_is_the_plain_one_and_half_of_it_is_refused() -> None:
+    dataset = pydicom.dcmread(io.BytesIO(dicom(WindowCenter=800, WindowWidth=1600)))
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    buffer = io.BytesIO()
+    pydicom.dcmwrite(buffer, dataset)
+    deflated, plain = good(buffer.getvalue()), good(dicom(WindowCenter=800, WindowWidth=1600))
+    assert deflated.digest == plain.digest
+    assert deflated.shown is not None and plain.shown is not None
+    assert np.array_equal(deflated.values, plain.values)
+    assert np.array_equal(deflated.shown, plain.shown)
+    assert deflated.identity.image == plain.identity.image == "1.2.3.4"
+    half = buffer.getvalue()[: len(buffer.getvalue()) * 3 // 4]
+    assert reason(half) == "truncated"
+    # A header that names its syntax in another way is not left to grow as it likes.
+    assert reason(buffer.getvalue().replace(b"UI\x16\x00", b"UI\x18\x00", 3)) == "bad_header"
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "LA", "I;16"])
