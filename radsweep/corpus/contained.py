@@ -55,7 +55,7 @@ class Containment:
     pixels, the most that ``Limits`` lets through, needs about 2 GiB."""
     module: str = "radsweep.corpus.contained"
     """The child: a module that calls ``serve`` when it is run, here or with a decoder of one's
-    own (such as a licensed one for 12-bit JPEG)."""
+    own."""
 
 
 @final

@@ -15,11 +15,18 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    JPEGExtended12Bit,
+    RLELossless,
+)
 
 from radsweep.corpus import header, voi
 from radsweep.corpus.codestream import claimed_size
 from radsweep.corpus.header import Attributes
+from radsweep.corpus.jpeg12 import decode_jpeg12
 from radsweep.corpus.picture import grey_of, read_picture
 from radsweep.corpus.xray import (
     Limits,
@@ -197,6 +204,8 @@ def _stored_compressed(dataset: Dataset, attributes: Attributes, syntax: UID) ->
         raise RefusedError("truncated", "compressed")
     if syntax != RLELossless and claimed_size(first) != size:
         raise RefusedError("undecodable", "the stream states another size than the header, or none")
+    if syntax == JPEGExtended12Bit and attributes["BitsStored"] != 8:
+        return decode_jpeg12(first, attributes)
     pixels: NDArray[Any] = pixel_array(dataset)
     return pixels
 
