@@ -15,11 +15,18 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, RLELossless
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    JPEGExtended12Bit,
+    RLELossless,
+)
 
 from radsweep.corpus import header, voi
 from radsweep.corpus.codestream import claimed_size
 from radsweep.corpus.header import Attributes
+from radsweep.corpus.jpeg12 import decode_jpeg12
 from radsweep.corpus.picture import grey_of, read_picture
 from radsweep.corpus.xray import (
     Limits,
@@ -56,6 +63,12 @@ MIN_BYTES_PER_MEGAPIXEL = 4_000
 
 INFLATED_TIMES = 200
 """How much larger than the file a deflated data set may be."""
+
+DEFLATED, INFLATED = (
+    b"\x02\x00\x10\x00UI\x16\x00" + uid.encode().ljust(22, b"\0")
+    for uid in (DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian)
+)
+"""The element TransferSyntaxUID, of one length."""
 
 
 def read_image(data: bytes, limits: Limits) -> Xray | Quarantined:
@@ -96,8 +109,7 @@ def be_silent() -> None:
 
 
 def _read_dicom(data: bytes, limits: Limits) -> Xray:
-    _check_deflated(data)
-    dataset = pydicom.dcmread(io.BytesIO(data), specific_tags=KEYWORDS)
+    dataset = pydicom.dcmread(io.BytesIO(_inflated(data)), specific_tags=KEYWORDS)
     attributes = attributes_of(dataset)
     if not attributes:
         raise RefusedError("bad_header", "no attributes could be read")
@@ -129,14 +141,26 @@ def attributes_of(dataset: Dataset) -> dict[str, Any]:
     return values
 
 
-def _check_deflated(data: bytes) -> None:
-    """Raise RefusedError where a deflated data set would inflate beyond reason."""
+def _inflated(data: bytes) -> bytes:
+    """The file, with a deflated data set inflated and its syntax as explicit, little endian.
+
+    Inflated here and once, since pydicom would inflate whatever it is given. Raises RefusedError
+    where the data set would grow beyond reason, or ends before it is whole.
+    """
     if DeflatedExplicitVRLittleEndian.encode() not in data[132:1024]:
-        return
+        return data
     start = 144 + int.from_bytes(data[140:144], "little")
+    head = data[:start].replace(DEFLATED, INFLATED)
+    if head == data[:start]:
+        raise RefusedError("bad_header", "TransferSyntaxUID")
     room = INFLATED_TIMES * len(data)
-    if len(zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[start:], room)) >= room:
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflated = stream.decompress(memoryview(data)[start:], room)
+    if len(inflated) >= room:
         raise RefusedError("too_large", "deflated")
+    if not stream.eof:
+        raise RefusedError("truncated", "deflated")
+    return head + inflated
 
 
 def _check_bits(attributes: Attributes) -> None:
@@ -180,6 +204,8 @@ def _stored_compressed(dataset: Dataset, attributes: Attributes, syntax: UID) ->
         raise RefusedError("truncated", "compressed")
     if syntax != RLELossless and claimed_size(first) != size:
         raise RefusedError("undecodable", "the stream states another size than the header, or none")
+    if syntax == JPEGExtended12Bit and attributes["BitsStored"] != 8:
+        return decode_jpeg12(first, attributes)
     pixels: NDArray[Any] = pixel_array(dataset)
     return pixels
 
@@ -194,12 +220,12 @@ def _present(attributes: Attributes, stored: NDArray[Any]) -> Xray:
     digest.update(words.data)
     padding = _padding(stored, attributes)
     values = voi.rescale(stored, attributes)
-    shown = voi.shown(values, attributes)
-    if attributes["PhotometricInterpretation"] == "MONOCHROME1":
+    inverted = attributes["PhotometricInterpretation"] == "MONOCHROME1"
+    shown = voi.shown(values, attributes, inverted=inverted)
+    if inverted:
         # Rescaling keeps or turns the order: its extremes are those of the stored values.
         ends = voi.rescale(np.array([stored.max(), stored.min()]), attributes)
         np.subtract(ends[0] + ends[1], values, out=values)
-        shown = None if shown is None else np.subtract(np.float32(1), shown, out=shown)
     if padding is not None and shown is not None:
         shown[padding] = 0
     check_content(values if padding is None else values[~padding.all(axis=1)])

@@ -1,7 +1,7 @@
 """How a DICOM header says that stored values are shown: rescale, window, lookup table."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,32 +39,42 @@ def rescale(stored: NDArray[Any], attributes: Attributes) -> Values:
     return values
 
 
-def shown(values: Values, attributes: Attributes) -> Values | None:
-    """The values as the header shows them, in [0, 1], before any inversion for MONOCHROME1.
+def shown(values: Values, attributes: Attributes, *, inverted: bool = False) -> Values | None:
+    """The values as the header shows them, in [0, 1].
 
     A VOI LUT goes before a window, and the first of several is taken (DICOM PS3.3 C.11.2). None
     where the header states none, an illegal one, or one that leaves hardly any grey.
+
+    Args:
+        values: after ``rescale``, before any inversion.
+        attributes: of the header.
+        inverted: turn the picture over afterwards, as MONOCHROME1 asks for.
     """
     if attributes.get("VOILUTSequence"):
-        picture = _through_table(values, attributes["VOILUTSequence"][0])
+        show = _table(float(values.min()) < 0, attributes["VOILUTSequence"][0])
     else:
-        picture = _through_window(values, attributes)
-    if picture is None:
+        show = _window(attributes)
+    if show is None:
         return None
-    inside = sum(int(np.count_nonzero((block > 0) & (block < 1))) for block in _blocks(picture))
+    picture = np.empty_like(values)
+    inside = 0
+    for at in range(0, len(values), BLOCK_ROWS):
+        block = picture[at : at + BLOCK_ROWS]
+        show(values[at : at + BLOCK_ROWS], block)
+        inside += int(np.count_nonzero((block > 0) & (block < 1)))
+        if inverted:
+            np.subtract(np.float32(1), block, out=block)
     return picture if inside >= MIN_INSIDE * picture.size else None
 
 
 BLOCK_ROWS = 32
 """Rows worked on at a time, so that what one operation writes the next still finds in the cache."""
 
-
-def _blocks(picture: Values) -> Iterator[Values]:
-    """Views of the rows, in order."""
-    return (picture[at : at + BLOCK_ROWS] for at in range(0, len(picture), BLOCK_ROWS))
+Show: TypeAlias = Callable[[Values, Values], None]
+"""Writes what some values look like, in [0, 1], into the second array."""
 
 
-def _through_window(values: Values, attributes: Attributes) -> Values | None:
+def _window(attributes: Attributes) -> Show | None:
     """PS3.3 C.11.2.1.2.1 (LINEAR), C.11.2.1.3.2 (LINEAR_EXACT), C.11.2.1.3.1 (SIGMOID)."""
     centre, width = (
         first_number(attributes, "WindowCenter"),
@@ -74,28 +84,34 @@ def _through_window(values: Values, attributes: Attributes) -> Values | None:
     if centre is None or width is None or width <= 0:
         return None
     if function == "SIGMOID":
-        picture: Values = 1 / (1 + np.exp(np.float32(-4 / width) * (values - np.float32(centre))))
-        return picture
+        middle, steepness = np.float32(centre), np.float32(-4 / width)
+
+        def sigmoid(values: Values, out: Values) -> None:
+            out[...] = 1 / (1 + np.exp(steepness * (values - middle)))
+
+        return sigmoid
     if function != "LINEAR_EXACT":
         if width <= 1:
             return None
         centre, width = centre - 0.5, width - 1
-    scaled = np.empty_like(values)
-    for given, block in zip(_blocks(values), _blocks(scaled), strict=True):
-        np.subtract(given, np.float32(centre), out=block)
-        block *= np.float32(1 / width)
-        block += np.float32(0.5)
-        np.clip(block, 0, 1, out=block)
-    return scaled
+    middle, slope = np.float32(centre), np.float32(1 / width)
+
+    def linear(values: Values, out: Values) -> None:
+        np.subtract(values, middle, out=out)
+        out *= slope
+        out += np.float32(0.5)
+        np.clip(out, 0, 1, out=out)
+
+    return linear
 
 
-def _through_table(values: Values, item: Any) -> Values | None:
+def _table(signed: bool, item: Any) -> Show | None:
     """PS3.3 C.11.2.1.1: entries, first value mapped, bits; values outside take the end entries."""
     descriptor, data = item.get("LUTDescriptor"), item.get("LUTData")
     if descriptor is None or data is None or len(descriptor) != 3:
         return None
     entries, first = int(descriptor[0]) or 65536, int(descriptor[1])
-    if first > 32767 and float(values.min()) < 0:
+    if first > 32767 and signed:
         # The first value mapped is signed where the values are, whatever the VR it was read with.
         first -= 65536
     if isinstance(data, bytes):
@@ -108,6 +124,9 @@ def _through_table(values: Values, item: Any) -> Values | None:
     low, high = float(table.min()), float(table.max())
     if not high > low:
         return None
-    place = np.clip(values - first, 0, entries - 1).astype(np.int64)
-    picture: Values = ((table - np.float32(low)) * np.float32(1 / (high - low)))[place]
-    return picture
+    table = (table - np.float32(low)) * np.float32(1 / (high - low))
+
+    def look_up(values: Values, out: Values) -> None:
+        out[...] = table[np.clip(values - first, 0, entries - 1).astype(np.int64)]
+
+    return look_up

@@ -9,7 +9,8 @@ import pydicom
 import pytest
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEG2000Lossless
 
 from radsweep.corpus.dicom import read_image
 from radsweep.corpus.pixels import Policy
@@ -190,6 +191,23 @@ def test_a_deflated_bomb_is_not_inflated() -> None:
     tracemalloc.stop()
 
 
+def test_a_deflated_film_is_the_plain_one_and_half_of_it_is_refused() -> None:
+    dataset = pydicom.dcmread(io.BytesIO(dicom(WindowCenter=800, WindowWidth=1600)))
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    buffer = io.BytesIO()
+    pydicom.dcmwrite(buffer, dataset)
+    deflated, plain = good(buffer.getvalue()), good(dicom(WindowCenter=800, WindowWidth=1600))
+    assert deflated.digest == plain.digest
+    assert deflated.shown is not None and plain.shown is not None
+    assert np.array_equal(deflated.values, plain.values)
+    assert np.array_equal(deflated.shown, plain.shown)
+    assert deflated.identity.image == plain.identity.image == "1.2.3.4"
+    half = buffer.getvalue()[: len(buffer.getvalue()) * 3 // 4]
+    assert reason(half) == "truncated"
+    # A header that names its syntax in another way is not left to grow as it likes.
+    assert reason(buffer.getvalue().replace(b"UI\x16\x00", b"UI\x18\x00", 3)) == "bad_header"
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "LA", "I;16"])
 def test_grey_pictures_of_every_png_mode_are_read(mode: str) -> None:
     grey = (PICTURE // 9).clip(0, 255).astype(np.uint8)
@@ -243,11 +261,9 @@ def rows(folder: Path, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-REFUSED_WRAPPED = {
-    # No decoder of a permissive licence reads 12-bit JPEG Extended.
-    "jpeg_extended_12": "undecodable",
-    "bodypart_abdomen_8": "not_chest",
-}
+REFUSED_WRAPPED = {"bodypart_abdomen_8": "not_chest"}
+"""A chest film whose header states the abdomen: headers are believed where they refuse, since an
+abdomen among the chests would be worse than a chest film less."""
 
 
 def test_every_encoding_of_real_films_gives_the_picture_expected(shared: Path) -> None:
@@ -283,7 +299,35 @@ def test_every_encoding_of_real_films_gives_the_picture_expected(shared: Path) -
         elif row["expect"] != "padded":
             assert correlation > 0.998, row["variant"]
         checked += 1
-    assert checked == 44
+    assert checked == 45
+
+
+def test_damaged_jpeg_of_twelve_bits_is_refused_or_decoded_and_nothing_else(shared: Path) -> None:
+    data = (shared / "dicom/wrapped/08_jpeg_extended_12.dcm").read_bytes()
+    frame = data.index(b"\xff\xc1")
+    assert reason(data[: frame + 4] + b"\x08" + data[frame + 5 :]) == "undecodable"
+    dataset = pydicom.dcmread(io.BytesIO(data))
+    stream = next(generate_frames(dataset.PixelData, number_of_frames=1))
+    damaged = [stream[: len(stream) // part] for part in (1, 2, 3, 10)]
+    damaged += [
+        stream[:at] + bytes(4_000) + stream[at + 4_000 :] for at in range(300, 150_000, 9_973)
+    ]
+    digests = set()
+    for broken in damaged:
+        dataset.PixelData = encapsulate([broken])
+        buffer = io.BytesIO()
+        pydicom.dcmwrite(buffer, dataset)
+        one, two = (read_image(buffer.getvalue(), LIMITS) for _ in range(2))
+        if isinstance(one, Xray):
+            # What is decoded comes from the stream, and not from memory that nobody wrote.
+            assert isinstance(two, Xray)
+            assert one.digest == two.digest
+            digests.add(one.digest)
+        else:
+            assert one == two
+            assert isinstance(one, Quarantined) and one.reason in REASONS
+            assert one.reason == "truncated" or len(broken) == len(stream)
+    assert good(data).digest in digests and len(digests) > 1
 
 
 MAY = {"ok": {"ok"}, "reject": {"refused"}, "filter": {"refused", "lateral"}, "duplicate": {"ok"}}
