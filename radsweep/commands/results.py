@@ -142,14 +142,10 @@ def laws(
     as_json: JsonOption = False,
 ) -> None:
     """Fit scaling laws to any table."""
-    import polars as pl
-
-    from radsweep.laws.table import fit_joint_table, fit_table
+    from radsweep.laws.table import fit_joint_table, fit_table, read_table
     from radsweep.sweep.show import laws_table
 
-    if table.suffix not in (".csv", ".parquet") or not table.is_file():
-        raise SpecError(f"{table} is not a .csv or .parquet file that exists")
-    frame = pl.read_parquet(table) if table.suffix == ".parquet" else pl.read_csv(table)
+    frame = read_table(table)
     sizes, groups = x or ["images"], by or []
     if len(sizes) == 1:
         fits = fit_table(frame, sizes[0], y, groups, lower_is_better=lower_is_better, seen=seen)
@@ -195,6 +191,7 @@ def forecast(
     from radsweep.sweep.load import load_sweep
     from radsweep.sweep.results import read_cells, read_scores
     from radsweep.sweep.show import next_cells_table
+    from radsweep.sweep.show_forecast import forecast_lines
 
     loaded, root = load_sweep(sweep), open_store(store)
     if (images is None) == (score is None):
@@ -220,9 +217,16 @@ def forecast(
             }
         )
         return
-    said = forecast_sentences(table, analyses) + doubling_sentences(doubled, analyses)
-    for answer in said + crossover_sentences(crossed, analyses):
-        console.print(f"- {answer.sentence}", highlight=False)
+    asked = f"At {images:,.0f} images" if images is not None else f"For a score of {score:g}"
+    for heading, answers, rows in (
+        (asked, forecast_sentences(table, analyses), table),
+        ("What the last doubling bought", doubling_sentences(doubled, analyses), doubled),
+        ("Who overtakes whom", crossover_sentences(crossed, analyses), crossed),
+    ):
+        if rows.height:
+            console.print(heading, style="bold")
+        for line in forecast_lines(answers, rows):
+            console.print(line, highlight=False)
     if following.height:
         console.print(next_cells_table(following))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,18 @@ def _no_numbers(column: pl.Series) -> str:
         f"column '{column.name}' holds {column.dtype}, {found}, and a law needs numbers; repair or "
         "drop these rows, or name another column"
     )
+
+
+def read_table(file: Path) -> pl.DataFrame:
+    """Anybody's table. Raises SpecError where it is no CSV or Parquet file that can be read."""
+    if file.suffix not in (".csv", ".parquet") or not file.is_file():
+        raise SpecError(f"{file} is not a .csv or .parquet file that exists")
+    try:
+        return pl.read_parquet(file) if file.suffix == ".parquet" else pl.read_csv(file)
+    except (pl.exceptions.PolarsError, OSError) as fault:
+        # Polars adds a page of advice on its own options.
+        first = str(fault).strip().splitlines()[0]
+        raise SpecError(f"{file} cannot be read as a table ({first}); save it again") from fault
 
 
 def _whole(frame: pl.DataFrame, columns: Sequence[str]) -> tuple[pl.DataFrame, str]:

@@ -1,12 +1,13 @@
 """Laws are fitted to anybody's table, group by group, and odd tables are refused with a remedy."""
 
 import json
+from pathlib import Path
 
 import polars as pl
 import pytest
 
 from radsweep.errors import SpecError
-from radsweep.laws.table import fit_joint_table, fit_table
+from radsweep.laws.table import fit_joint_table, fit_table, read_table
 
 SIZES = [1_000, 3_000, 10_000, 30_000, 100_000]
 
@@ -112,3 +113,31 @@ def test_replicates_of_one_size_are_one_scale() -> None:
     one = pl.DataFrame({"n": [1000] * 6, "auc": [0.5, 0.51, 0.52, 0.5, 0.49, 0.5]})
     (row,) = fit_table(one, "n", "auc").to_dicts()
     assert (row["points"], row["scales"], row["form"]) == (6, 1, "no law")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("torn.parquet", b"PAR1 and then nothing"),
+        ("quoted.csv", b'a,b\n"1,2\n3\n'),
+        ("empty.csv", b""),
+        ("table.xlsx", b"a,b"),
+    ],
+)
+def test_a_file_that_is_no_table_is_one_sentence(tmp_path: Path, name: str, content: bytes) -> None:
+    file = tmp_path / name
+    file.write_bytes(content)
+    with pytest.raises(SpecError, match=name) as told:
+        read_table(file)
+    assert "\n" not in str(told.value)
+
+
+def test_csv_and_parquet_give_the_same_fits(tmp_path: Path) -> None:
+    n = [30_000, 50_000, 100_000, 1_000_000, 3_500_000]
+    frame = pl.DataFrame({"images": n, "value": [0.6, 0.62, 0.65, 0.72, 0.75]})
+    frame.write_csv(tmp_path / "a.csv")
+    frame.write_parquet(tmp_path / "a.parquet")
+    one, two = (
+        fit_table(read_table(tmp_path / f), "images", "value") for f in ("a.csv", "a.parquet")
+    )
+    assert one.equals(two) and one["chosen"].sum() == 1
