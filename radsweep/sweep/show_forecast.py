@@ -1,4 +1,4 @@
-"""How forecasts look on a terminal: what can be said sentence by sentence, the rest by its reason."""
+"""Forecasts on a terminal: what can be said sentence by sentence, the rest by its reason."""
 
 from collections.abc import Iterator, Sequence
 
