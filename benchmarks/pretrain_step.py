@@ -25,7 +25,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from radsweep import Budget, Recipe, settings
-from radsweep.corpus.example import Example, Views
+from radsweep.corpus.example import Example, Stratum, Views
 from radsweep.models.backbone import build_backbone
 from radsweep.paradigms.dinov2 import DinoV2
 from radsweep.paradigms.image_text import ImageText
@@ -97,7 +97,7 @@ def views_of(paradigm: DinoV2 | ImageText, batch: int, size: int) -> Views:
         example = Example(
             image_id=str(i), pixels=film, report=words, labels={"finding_edema": i % 2}
         )
-        rows.append(viewer(example, generator))
+        rows.append(viewer(example, generator, Stratum(i, batch)))
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 

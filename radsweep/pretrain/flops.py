@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from radsweep.corpus.example import Example
+from radsweep.corpus.example import Example, Stratum
 from radsweep.keys import seed_of
 from radsweep.models.gather import by_itself
 from radsweep.paradigms.base import Paradigm
@@ -91,7 +91,8 @@ def flops_per_image(paradigm: Paradigm, recipe: Recipe) -> float:
         for i in range(COUNTED_IMAGES)
     ]
     viewer = paradigm.viewer()
-    batch = stack([viewer(example, generator) for example in examples])
+    strata = [Stratum(i, COUNTED_IMAGES) for i in range(COUNTED_IMAGES)]
+    batch = stack([viewer(one, generator, own) for one, own in zip(examples, strata, strict=True)])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         probe = copy.deepcopy(paradigm).cpu().train()

@@ -48,7 +48,7 @@ def _train(url: str, cell: Cell, parent: Connection) -> None:
         for step in range(first, steps):
             parent.send(step)
             parent.recv()
-            yield make_batch(batch_positions(step, BATCH, 1, 0), reader, viewer, seed=5)
+            yield make_batch(batch_positions(step, BATCH, 1, 0), reader, viewer, 5, BATCH)
 
     fit(
         cell, store, Ranks(), batches,
