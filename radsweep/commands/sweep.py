@@ -78,6 +78,14 @@ def run(
     cpus: Annotated[float, typer.Option(help="CPUs per training process")] = 1,
     stream_cpus: Annotated[float, typer.Option(help="CPUs for the stream of each process")] = 1,
     checkpoint_steps: Annotated[int, typer.Option(min=1, help="Steps between checkpoints")] = 200,
+    images_at_once: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Of a process's share of the batch; fewer need less memory, take more time and "
+            "give the same gradient",
+        ),
+    ] = None,
     watch_spot: Annotated[
         str | None,
         typer.Option(help="aws, gcp or azure: keep a checkpoint when a node gets its notice"),
@@ -115,6 +123,7 @@ def run(
         cpus=cpus,
         stream_cpus=stream_cpus,
         checkpoint_steps=checkpoint_steps,
+        images_at_once=images_at_once,
     )
     limits = None
     if max_usd is not None or max_hours is not None:

@@ -125,7 +125,24 @@ def _answer(
     except SpecError as fault:
         # As wrong the next time: an answer too.
         return {"state": "failed", "reason": str(fault)}
+    except torch.OutOfMemoryError as fault:
+        reason = _no_room(cell, ranks, workers, fault)
+        if ranks.size > 1:
+            # The other ranks wait for this one; Ray Train ends them where it raises.
+            raise torch.OutOfMemoryError(reason) from fault
+        return {"state": "failed", "reason": reason}
     return {"state": "done", "record": asdict(record)}
+
+
+def _no_room(cell: Cell, ranks: Ranks, workers: Workers, fault: Exception) -> str:
+    share = cell.budget.batch_size // ranks.size
+    at_once = min(share, workers.images_at_once or share)
+    less = f"--images-at-once {at_once // 2}, " if at_once > 1 else ""
+    said = str(fault).partition(". ")[0]
+    return (
+        f"{cell.name}: no memory for {at_once} images at once on {ranks.device} ({said}); give "
+        f"{less}more --workers or a larger device"
+    )
 
 
 def run_cell(cell: Cell, store: Store, workers: Workers) -> Record:

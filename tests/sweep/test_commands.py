@@ -20,8 +20,10 @@ from radsweep.store import Store
 from radsweep.store import scores as score_table
 from radsweep.store.layout import corpus_folder, sweep_file
 from radsweep.store.record import CellStore
+from radsweep.sweep import run as driver
 from radsweep.sweep.load import load_sweep
 from radsweep.sweep.plan import Cost, cost_file
+from radsweep.sweep.run import RunOptions
 from tests.dashboards.toy import toy_scores
 from tests.evaluate.toy import write_cell
 from tests.sweep.commands import python, radsweep
@@ -302,3 +304,25 @@ def test_an_unwritable_store_and_an_unknown_command_are_refused_by_the_command_i
     assert ran.code == 1 and "cannot be written" in ran.errors and "Traceback" not in ran.errors
     ran = radsweep("rum", folder=tmp_path)
     assert ran.code == 2 and "rum" in ran.errors and "Traceback" not in ran.errors
+
+
+class _DrivenError(Exception):
+    """Instead of a run."""
+
+
+def test_how_many_images_are_encoded_at_once_reaches_the_workers(
+    sweep: Sweep, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    placed = []
+
+    def drive(loaded: Sweep, root: Store, options: RunOptions, observer: object) -> None:
+        placed.append(options.workers_for(loaded.cells()[-1]))
+        raise _DrivenError
+
+    monkeypatch.setattr(driver, "run", drive)
+    told = ("run", str(tmp_path / "hand.py"), "--store", store.url)
+    for more in ((), ("--images-at-once", "4")):
+        assert isinstance(CliRunner().invoke(app, [*told, *more]).exception, _DrivenError)
+    assert [workers.images_at_once for workers in placed] == [None, 4]
+    refused = CliRunner().invoke(app, [*told, "--images-at-once", "0"])
+    assert refused.exit_code == 2 and len(placed) == 2
