@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from radsweep import __version__
 from radsweep.cli import app, main
+from radsweep.errors import SpecError
 from radsweep.models.backbone import build_backbone
 from radsweep.models.weights import ENCODER, save_encoder
 from radsweep.specs import Sweep
@@ -310,7 +311,7 @@ class _DrivenError(Exception):
     """Instead of a run."""
 
 
-def test_how_many_images_are_encoded_at_once_reaches_the_workers(
+def test_what_is_asked_of_the_workers_reaches_them(
     sweep: Sweep, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     placed = []
@@ -321,8 +322,11 @@ def test_how_many_images_are_encoded_at_once_reaches_the_workers(
 
     monkeypatch.setattr(driver, "run", drive)
     told = ("run", str(tmp_path / "hand.py"), "--store", store.url)
-    for more in ((), ("--images-at-once", "4")):
+    for more in ((), ("--images-at-once", "4", "--log-to", "tensorboard=/curves")):
         assert isinstance(CliRunner().invoke(app, [*told, *more]).exception, _DrivenError)
     assert [workers.images_at_once for workers in placed] == [None, 4]
+    assert [workers.log_to for workers in placed] == [None, "tensorboard=/curves"]
     refused = CliRunner().invoke(app, [*told, "--images-at-once", "0"])
-    assert refused.exit_code == 2 and len(placed) == 2
+    assert refused.exit_code == 2
+    assert isinstance(CliRunner().invoke(app, [*told, "--log-to", "curves"]).exception, SpecError)
+    assert len(placed) == 2
