@@ -1,7 +1,7 @@
 """One x-ray as everything above the corpus sees it. NumPy only, for a bare PyTorch machine."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,8 @@ Views = dict[str, NDArray[np.generic]]
 H, W]."""
 
 
-class Stratum(NamedTuple):
+@dataclass(frozen=True)
+class Stratum:
     """One of the equal parts of [0, 1) that a global batch shares out, one to each of its images.
 
     What a viewer draws within it is uniform for an image and even over the batch.

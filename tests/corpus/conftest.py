@@ -31,7 +31,7 @@ class CropViewer:
             top, left = generator.integers(0, example.pixels.shape[0] - self.size + 1, 2)
             crop = example.pixels[top : top + self.size, left : left + self.size]
             views[name] = np.ascontiguousarray(crop[:, :: generator.choice([-1, 1])])[None]
-        views["stratum"] = np.array(stratum)
+        views["stratum"] = np.array([stratum.index, stratum.count])
         views["label"] = np.float32(example.labels["finding_effusion"] or 0)
         return views
 

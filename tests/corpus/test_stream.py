@@ -100,12 +100,13 @@ def test_random_numbers_differ_by_position_and_seed_and_are_pinned() -> None:
 
 def test_a_batch_has_each_stratum_once_in_an_order_of_its_own() -> None:
     strata = batch_strata(np.arange(60), 6, seed=3)
-    batches = [tuple(index for index, _ in strata[first : first + 6]) for first in range(0, 60, 6)]
-    assert all(count == 6 for _, count in strata)
+    batches = [tuple(one.index for one in strata[at : at + 6]) for at in range(0, 60, 6)]
+    assert all(one.count == 6 for one in strata)
     assert all(sorted(batch) == list(range(6)) for batch in batches)
     assert len(set(batches)) > 7
     # Every image has every stratum in its turn: the mean over batches is near the middle.
-    many = np.array(batch_strata(np.arange(6000), 6, seed=3))[:, 0].reshape(1000, 6)
+    many = [one.index for one in batch_strata(np.arange(6000), 6, seed=3)]
+    many = np.array(many).reshape(1000, 6)
     assert np.abs(many.mean(axis=0) - 2.5).max() < 4 * np.sqrt(35 / 12 / 1000)
 
 
