@@ -2,11 +2,14 @@
 
 ``python benchmarks/pretrain_step.py [--batch 16 --image 96 --width 192 --depth 6 ...]`` trains each
 paradigm by radsweep's own loop on views in memory; between two of its steps each rival takes one of
-its own on the same views, so that a busy machine slows all alike. DINOv2 stands beside lightly's
-modules and losses and a loop written by hand without any of radsweep's framework; CLIP and UniCL
-beside open_clip's loss and loop over the same towers. Times are medians; a ratio is radsweep's time
-over the rival's, its interval the quartiles of step-by-step ratios. ``loss`` is of the first step:
-equal ones say that the numerics are. Needs the ``test`` extra.
+its own on the same views, in another order at each step, so that a busy machine slows all alike.
+DINOv2 stands beside lightly's modules and losses and a loop written by hand without any of
+radsweep's framework; CLIP and UniCL beside open_clip's loss and loop over the same towers.
+
+A round builds all of them anew; its ratio is the median, over steps, of radsweep's time over the
+rival's. The table has the median over rounds and, in brackets, their range: what a single round
+could have said. Milliseconds are medians as well. ``loss`` is of the first step: equal ones say
+that the numerics are. Needs the ``test`` extra.
 """
 
 import argparse
@@ -15,6 +18,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -25,7 +29,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from radsweep import Budget, Recipe, settings
-from radsweep.corpus.example import Example, Views
+from radsweep.corpus.example import Example, Stratum, Views
 from radsweep.models.backbone import build_backbone
 from radsweep.paradigms.dinov2 import DinoV2
 from radsweep.paradigms.image_text import ImageText
@@ -49,12 +53,12 @@ Step = Callable[[dict[str, Tensor]], float]
 
 
 def flags() -> argparse.Namespace:
-    """Sizes; the defaults take a minute on two CPU cores."""
+    """Sizes; the defaults take some two minutes on two CPU cores."""
     parser = argparse.ArgumentParser(description=__doc__)
     for name, value in (
         ("batch", 8), ("image", 64), ("patch", 8), ("width", 96), ("depth", 4), ("heads", 3),
         ("locals", 4), ("local-size", 32), ("prototypes", 4096), ("text-width", 96),
-        ("text-layers", 2), ("steps", 16), ("threads", 1),
+        ("text-layers", 2), ("steps", 16), ("rounds", 5), ("threads", 1),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--device", default="cpu")
@@ -97,7 +101,7 @@ def views_of(paradigm: DinoV2 | ImageText, batch: int, size: int) -> Views:
         example = Example(
             image_id=str(i), pixels=film, report=words, labels={"finding_edema": i % 2}
         )
-        rows.append(viewer(example, generator))
+        rows.append(viewer(example, generator, Stratum(i, batch)))
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
@@ -255,8 +259,20 @@ def lightly_dinov2_step(paradigm: DinoV2, given: argparse.Namespace) -> Step:
     return step
 
 
-def measure(name: str, given: argparse.Namespace, table: Table) -> None:
-    """Time radsweep's loop and its rivals in turns, and add a row for each."""
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One who takes steps, in one round."""
+
+    seconds: float
+    """Median of a step."""
+    ratio: float
+    """Median of radsweep's seconds over its, step by step."""
+    loss: float
+    """Of the first step."""
+
+
+def measure(name: str, given: argparse.Namespace) -> dict[str, Measured]:
+    """One round: radsweep's loop and its rivals in turns; by name, radsweep first."""
     steps = given.steps + WARM_UP_STEPS
     recipe = recipe_of(name, given)
     cell = Cell(
@@ -282,8 +298,9 @@ def measure(name: str, given: argparse.Namespace, table: Table) -> None:
         return time.perf_counter()
 
     def in_turns() -> Iterator[Views]:
-        for _ in range(steps):
-            for rival, step in rivals.items():
+        for number in range(steps):
+            turn = list(rivals.items())
+            for rival, step in turn[number % len(turn) :] + turn[: number % len(turn)]:
                 began = now()
                 loss = step(to_device(views, device))
                 losses.setdefault(rival, loss)
@@ -306,13 +323,29 @@ def measure(name: str, given: argparse.Namespace, table: Table) -> None:
     )  # fmt: skip
     next(source, None)
     kept = {who: times[WARM_UP_STEPS:] for who, times in seconds.items()}
-    for who, times in kept.items():
-        pairs = [mine / theirs for mine, theirs in zip(kept["radsweep"], times, strict=True)]
-        low, middle, high = statistics.quantiles(pairs, n=4)
-        ratio = "" if who == "radsweep" else f"{middle:.2f} ({low:.2f}-{high:.2f})"
-        table.add_row(
-            name, who, f"{1000 * statistics.median(times):.1f}", f"{losses[who]:.4f}", ratio
+    return {
+        who: Measured(
+            seconds=statistics.median(times),
+            ratio=statistics.median(
+                mine / theirs for mine, theirs in zip(kept["radsweep"], times, strict=True)
+            ),
+            loss=losses[who],
         )
+        for who, times in kept.items()
+    }
+
+
+def add_rows(name: str, rounds: list[dict[str, Measured]], table: Table) -> None:
+    """One row for each who took steps."""
+    for who in rounds[0]:
+        found = [one[who] for one in rounds]
+        ratios = sorted(one.ratio for one in found)
+        ratio = f"{statistics.median(ratios):.3f} ({ratios[0]:.3f}-{ratios[-1]:.3f})"
+        milliseconds = 1000 * statistics.median(one.seconds for one in found)
+        table.add_row(
+            name, who, f"{milliseconds:.1f}", f"{found[0].loss:.4f}",
+            "" if who == "radsweep" else ratio,
+        )  # fmt: skip
     table.add_section()
 
 
@@ -323,8 +356,11 @@ def main() -> None:
     table = Table(title=", ".join(f"{name} {value}" for name, value in vars(given).items()))
     for name in ("paradigm", "step by", "milliseconds", "loss", "radsweep's over its"):
         table.add_column(name, justify="left" if name in ("paradigm", "step by") else "right")
-    for name in ("dinov2", "clip", "unicl"):
-        measure(name, given, table)
+    names = ("dinov2", "clip", "unicl")
+    # Round by round, so that a slow minute is not one paradigm's.
+    rounds = [{name: measure(name, given) for name in names} for _ in range(given.rounds)]
+    for name in names:
+        add_rows(name, [one[name] for one in rounds], table)
     Console(width=100).print(table)
 
 

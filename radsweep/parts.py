@@ -1,4 +1,4 @@
-"""Find a part (paradigm, task, probe, chart) by the name of its module.
+"""Find a part (paradigm, task, probe, logger) by the name of its module.
 
 ``clip`` is ``radsweep.paradigms.clip``; a dotted name such as ``mypackage.mae`` is that module,
 wherever it is installed. A part is therefore one file and no edit elsewhere. What a plan must know
@@ -16,7 +16,12 @@ from pathlib import Path
 
 from radsweep.errors import SpecError
 
-OBJECT_NAMES = {"paradigms": "PARADIGM", "tasks": "TASK", "probes": "PROBE"}
+OBJECT_NAMES = {
+    "paradigms": "PARADIGM",
+    "tasks": "TASK",
+    "probes": "PROBE",
+    "loggers": "LOGGER",
+}
 """Kind of part -> the name that its module ends in, as in ``PARADIGM = Clip``."""
 
 NOT_PARTS = frozenset({"base"})

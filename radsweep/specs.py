@@ -20,6 +20,9 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 RANDOM_START, CELL_START, PACKAGE_START = "random", "cell:", "package:"
 """What ``Recipe.start_from`` may be or begin with; anything else is a folder or a URL."""
 
+FLOPS_VERSION = 2
+"""Of the way in which ``pretrain.flops`` counts: part of a FLOPs budget's key and of kept costs."""
+
 CORPUS_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*@[0-9]+")
 
 
@@ -225,12 +228,15 @@ class Cell:
             # Drawn from this identity: see ``pretrain.cell.build``.
             drawn = {"drawn": 2} if self.recipe.start_from == RANDOM_START else {}
             return identity | drawn
+        # What is counted as an operation says how long such a budget lasts.
+        counted = {} if self.budget.flops is None else {"flops_version": FLOPS_VERSION}
         return {
             "recipe": recipe,
             "paradigm_version": parts.version("paradigms", self.recipe.paradigm),
             "subset": keys.canonical(self.subset),
             "budget": keys.canonical(self.budget),
             "seed": self.seed,
+            **counted,
         }
 
     @property

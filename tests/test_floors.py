@@ -14,7 +14,7 @@ FLOORS = {
     "parts": 1, "specs": 1,
     "store": 2,
     "corpus": 3, "models": 3, "laws": 3,
-    "paradigms": 4, "tasks": 4, "probes": 4,
+    "paradigms": 4, "tasks": 4, "probes": 4, "loggers": 4,
     "pretrain": 5, "evaluate": 5,
     "dashboards": 5,
     "sweep": 6,

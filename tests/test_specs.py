@@ -3,7 +3,16 @@ import dataclasses
 import pytest
 
 from radsweep.errors import SpecError
-from radsweep.specs import Budget, Cell, Protocol, Recipe, Subset, Sweep, short_count
+from radsweep.specs import (
+    FLOPS_VERSION,
+    Budget,
+    Cell,
+    Protocol,
+    Recipe,
+    Subset,
+    Sweep,
+    short_count,
+)
 
 
 def recipe(**changes: object) -> Recipe:
@@ -132,6 +141,15 @@ def test_a_key_never_moves_by_accident() -> None:
     identity = cell.identity
     assert identity["paradigm_version"] == 2
     assert cell.name == GOLDEN
+
+
+def test_how_flops_are_counted_is_part_of_the_key_where_it_says_how_long_a_cell_learns() -> None:
+    by_flops, by_steps = (
+        sweep(budget=budget).cells()[-1].identity
+        for budget in (Budget(flops=1e12, batch_size=32), Budget(steps=3, batch_size=32))
+    )
+    assert by_flops["flops_version"] == FLOPS_VERSION
+    assert "flops_version" not in by_steps
 
 
 def test_stratified_subsets_have_a_key_of_their_own_whatever_the_order_of_the_columns() -> None:

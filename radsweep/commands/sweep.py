@@ -78,6 +78,18 @@ def run(
     cpus: Annotated[float, typer.Option(help="CPUs per training process")] = 1,
     stream_cpus: Annotated[float, typer.Option(help="CPUs for the stream of each process")] = 1,
     checkpoint_steps: Annotated[int, typer.Option(min=1, help="Steps between checkpoints")] = 200,
+    images_at_once: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Of a process's share of the batch; fewer need less memory, take more time and "
+            "give the same gradient",
+        ),
+    ] = None,
+    log_to: Annotated[
+        str | None,
+        typer.Option(help="Show log rows live as well: tensorboard=FOLDER, or your own module"),
+    ] = None,
     watch_spot: Annotated[
         str | None,
         typer.Option(help="aws, gcp or azure: keep a checkpoint when a node gets its notice"),
@@ -94,6 +106,7 @@ def run(
     prices: Annotated[Path | None, typer.Option(help="Your own price table (TOML)")] = None,
 ) -> None:
     """What is missing: pretraining, then scores, laws, dashboard; on a laptop or on a cluster."""
+    from radsweep.loggers.base import check_log_to
     from radsweep.pretrain.worker import Workers
     from radsweep.sweep.cost import counted_cost
     from radsweep.sweep.dash import keep_page, page_address
@@ -115,6 +128,8 @@ def run(
         cpus=cpus,
         stream_cpus=stream_cpus,
         checkpoint_steps=checkpoint_steps,
+        images_at_once=images_at_once,
+        log_to=None if log_to is None else check_log_to(log_to),
     )
     limits = None
     if max_usd is not None or max_hours is not None:

@@ -3,10 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from radsweep.corpus.example import Viewer, Views
+from radsweep.corpus.example import Stratum, Viewer, Views
 from radsweep.corpus.order import positions_to_rows
 from radsweep.corpus.reader import Reader
 from radsweep.errors import StreamError
+from radsweep.keys import seed_of
 
 
 def example_generator(seed: int, position: int) -> np.random.Generator:
@@ -28,7 +29,21 @@ def batch_positions(step: int, batch_size: int, world_size: int, rank: int) -> N
     return np.arange(first, first + batch_size, dtype=np.int64)
 
 
-def make_batch(positions: NDArray[np.int64], reader: Reader, viewer: Viewer, seed: int) -> Views:
+def batch_strata(positions: NDArray[np.int64], batch_size: int, seed: int) -> list[Stratum]:
+    """The stratum of each position: a permutation of its global batch, another for every batch.
+
+    Args:
+        positions: int64 [n], from 0.
+        batch_size: of the global batch.
+        seed: of order and augmentation.
+    """
+    indices = positions_to_rows(positions, batch_size, seed_of("strata", seed))
+    return [Stratum(int(index), batch_size) for index in indices]
+
+
+def make_batch(
+    positions: NDArray[np.int64], reader: Reader, viewer: Viewer, seed: int, batch_size: int
+) -> Views:
     """Views of the images at these positions, stacked: name -> [n, ...]; and ``position``.
 
     Args:
@@ -36,13 +51,16 @@ def make_batch(positions: NDArray[np.int64], reader: Reader, viewer: Viewer, see
         reader: of the subset.
         viewer: makes the views of one example.
         seed: of order and augmentation.
+        batch_size: of the global batch that the positions are a share of.
 
     Raises StreamError where pixels are damaged or the views of two examples do not stack.
     """
     examples = reader.examples(positions_to_rows(positions, reader.images, seed))
     views = [
-        viewer(example, example_generator(seed, int(position)))
-        for example, position in zip(examples, positions, strict=True)
+        viewer(example, example_generator(seed, int(position)), stratum)
+        for example, position, stratum in zip(
+            examples, positions, batch_strata(positions, batch_size, seed), strict=True
+        )
     ]
     names = set(views[0])
     if "position" in names or any(set(one) != names for one in views):

@@ -25,9 +25,26 @@ Views = dict[str, NDArray[np.generic]]
 H, W]."""
 
 
+@dataclass(frozen=True)
+class Stratum:
+    """One of the equal parts of [0, 1) that a global batch shares out, one to each of its images.
+
+    What a viewer draws within it is uniform for an image and even over the batch.
+    """
+
+    index: int
+    """From 0."""
+    count: int
+    """Images of the global batch."""
+
+    def draw(self, generator: np.random.Generator) -> float:
+        """A number in [index / count, (index + 1) / count)."""
+        return (self.index + generator.random()) / self.count
+
+
 class Viewer(Protocol):
     """Makes views of one example on a CPU, inside the stream. Small and picklable: no weights."""
 
-    def __call__(self, example: Example, generator: np.random.Generator) -> Views:
-        """Random views that depend on the example and the generator alone."""
+    def __call__(self, example: Example, generator: np.random.Generator, stratum: Stratum) -> Views:
+        """Random views that depend on example, generator and stratum alone."""
         ...

@@ -65,7 +65,8 @@ class _Share:
         return batch_positions(step, self.batch_size, self.world_size, self.rank)
 
     def batch(self, reader: Reader, step: int) -> Views:
-        return make_batch(self.positions(step), reader, self.viewer, self.seed)
+        whole = self.batch_size * self.world_size
+        return make_batch(self.positions(step), reader, self.viewer, self.seed, whole)
 
 
 def stream(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from radsweep.corpus.example import Example, Views
+from radsweep.corpus.example import Example, Stratum, Views
 from radsweep.paradigms.augment import blurred, jittered, random_crop
 from radsweep.paradigms.masks import block_mask
 
@@ -27,13 +27,15 @@ class CropViewer:
     jitter: float
     blur: float
 
-    def __call__(self, example: Example, generator: np.random.Generator) -> Views:
+    def __call__(self, example: Example, generator: np.random.Generator, stratum: Stratum) -> Views:
         """``globals`` uint8 [2, 1, G, G], ``masks`` bool [2, N], ``locals`` uint8 [n, 1, L, L].
 
         Without local crops there is no ``locals``.
 
         Exactly one of the two global crops is masked: half of all, as in DINOv2, but never none of
-        a batch.
+        a batch. The share of hidden patches is drawn within the image's stratum, as there, so that
+        every batch has the whole range of shares; DINOv2 has the strata of each process's images,
+        this those of the global batch.
         """
         large = [
             self._crop(example.pixels, self.global_size, self.global_scale, generator)
@@ -43,7 +45,7 @@ class CropViewer:
             self._crop(example.pixels, self.local_size, self.local_scale, generator)
             for _ in range(self.local_crops)
         ]
-        views: Views = {"globals": np.stack(large), "masks": self._masks(generator)}
+        views: Views = {"globals": np.stack(large), "masks": self._masks(generator, stratum)}
         if small:
             views["locals"] = np.stack(small)
         return views
@@ -58,10 +60,10 @@ class CropViewer:
         crop = blurred(random_crop(pixels, size, *scale, generator), self.blur, generator)
         return jittered(crop, self.jitter, generator)
 
-    def _masks(self, generator: np.random.Generator) -> NDArray[np.bool_]:
+    def _masks(self, generator: np.random.Generator, stratum: Stratum) -> NDArray[np.bool_]:
         masks = np.zeros((GLOBALS, self.grid * self.grid), bool)
         low, high = self.mask_ratio
-        patches = int(masks.shape[1] * (low + (high - low) * generator.random()))
+        patches = int(masks.shape[1] * (low + (high - low) * stratum.draw(generator)))
         masks[int(generator.integers(GLOBALS))] = block_mask(
             self.grid, self.grid, patches, generator
         ).reshape(-1)

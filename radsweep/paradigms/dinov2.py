@@ -31,7 +31,7 @@ from radsweep.paradigms.groups import dino_groups
 from radsweep.paradigms.settings import read_settings
 from radsweep.specs import Recipe
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class Settings:
     patch_weight: float = 1.0
     """Of iBOT's masked-patch term; 0 masks nothing."""
     mask_ratio_min: float = 0.1
-    """Share of a masked crop's patches."""
+    """Share of a masked crop's patches; even over the global batch up to ``mask_ratio_max``."""
     mask_ratio_max: float = 0.5
     koleo_weight: float = 0.1
     """0 to 0.02 for small batches: at a batch of 64, 0.1 has been seen to harm x-ray features."""

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from radsweep.corpus.example import Example, Views
+from radsweep.corpus.example import Example, Stratum, Views
 from radsweep.models.tokens import TextEncoder
 from radsweep.paradigms.augment import jittered, random_crop
 from radsweep.paradigms.prompts import ABSENT, prompt, set_prompt
@@ -89,7 +89,7 @@ class PairViewer:
     encoder: TextEncoder
     words: Words
 
-    def __call__(self, example: Example, generator: np.random.Generator) -> Views:
+    def __call__(self, example: Example, generator: np.random.Generator, stratum: Stratum) -> Views:
         """``image`` uint8 [1, S, S], ``text`` int64 [length], ``same`` int64 []."""
         text, same = self.words(example, generator)
         crop = random_crop(example.pixels, self.image_size, self.crop_scale_min, 1.0, generator)

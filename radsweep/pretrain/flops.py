@@ -2,8 +2,8 @@
 
 Convention, used everywhere: 2 floating-point operations per multiply-add; forward and backward of
 every crop and of the text tower, the teacher's forward included; element-wise work, the optimiser
-and recomputed activations are not counted (PyTorch's FlopCounterMode counts matrix products,
-convolutions and attention).
+and whatever is computed anew in the backward pass are not counted (PyTorch's FlopCounterMode counts
+matrix products, convolutions and attention). A change here raises ``specs.FLOPS_VERSION``.
 """
 
 import copy
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from radsweep.corpus.example import Example
+from radsweep.corpus.example import Example, Stratum
 from radsweep.keys import seed_of
 from radsweep.models.gather import by_itself
 from radsweep.paradigms.base import Paradigm
@@ -54,10 +54,38 @@ def _convolution_backward(
     return forward * sum(output_mask[:2])
 
 
+def _attention_backward(
+    _gradient_shape: list[int],
+    query_shape: list[int],
+    key_shape: list[int],
+    value_shape: list[int],
+    *_: object,
+    **__: object,
+) -> int:
+    """Gradients of queries and keys (2 x the scores' cost), and of scores and values.
+
+    PyTorch also counts the scores, which fused kernels compute anew, so that attention would cost
+    more by a fused kernel than by plain matrix products.
+    """
+    *batch, queries, width = query_shape
+    pairs = math.prod(batch) * queries * key_shape[-2]
+    return 2 * 2 * pairs * width + 2 * 2 * pairs * value_shape[-1]
+
+
+ATTENTION_BACKWARD = (
+    aten._scaled_dot_product_flash_attention_for_cpu_backward,
+    aten._scaled_dot_product_flash_attention_backward,
+    aten._scaled_dot_product_efficient_attention_backward,
+    aten._scaled_dot_product_cudnn_attention_backward,
+)
+
+
 def counter() -> FlopCounterMode:
     """A context that counts by the convention above; ``get_total_flops`` gives the sum."""
+    mapping = {operator: _attention_backward for operator in ATTENTION_BACKWARD}
     return FlopCounterMode(
-        display=False, custom_mapping={aten.convolution_backward: _convolution_backward}
+        display=False,
+        custom_mapping={aten.convolution_backward: _convolution_backward, **mapping},
     )
 
 
@@ -91,7 +119,8 @@ def flops_per_image(paradigm: Paradigm, recipe: Recipe) -> float:
         for i in range(COUNTED_IMAGES)
     ]
     viewer = paradigm.viewer()
-    batch = stack([viewer(example, generator) for example in examples])
+    strata = [Stratum(i, COUNTED_IMAGES) for i in range(COUNTED_IMAGES)]
+    batch = stack([viewer(one, generator, own) for one, own in zip(examples, strata, strict=True)])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         probe = copy.deepcopy(paradigm).cpu().train()

@@ -1,7 +1,8 @@
 """Ray around the loop: a cell as a Ray task on one device, or as a Ray Train run on several."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from radsweep.corpus.stream import stream
 from radsweep.corpus.subset import SubsetIndex
 from radsweep.errors import CellError, PreemptedError, SpecError
 from radsweep.keys import seed_of
+from radsweep.loggers.base import open_logger
 from radsweep.pretrain.cell import fit
 from radsweep.pretrain.loop import Ranks, Row
 from radsweep.pretrain.metrics import CellGauges, count_end
@@ -45,6 +47,8 @@ class Workers:
     images_at_once: int | None = None
     """Of a process's share of the batch: fewer need less memory and more time, and give the same
     gradient."""
+    log_to: str | None = None
+    """Where log rows also go live, as ``check_log_to`` gives it; None is nowhere."""
     max_failures: int = 3
     """Restarts after a lost process or machine, each from the newest checkpoint."""
 
@@ -76,19 +80,19 @@ def _train(config: dict[str, Any]) -> dict[str, Any]:
     ranks = Ranks(rank=context.get_world_rank(), size=context.get_world_size(), device=get_device())
     torch.set_num_threads(max(1, int(workers.cpus)))
 
-    gauges = CellGauges(cell) if ranks.rank == 0 else None
-
-    def report(row: Row) -> None:
-        # A barrier over the ranks and Ray's own heartbeat; figures of record go to the store.
-        ray.train.report({"spent": row["spent"], "loss": row["loss"]})
-        if gauges is not None:
-            gauges.tell(row)
-
     def must_leave() -> bool:
-        # A barrier as well, so that all ranks hear the same.
+        # A barrier over the ranks, so that all of them hear the same.
         return ray.train.get_preemption_info() is not None
 
-    return _answer(cell, store, ranks, workers, report, must_leave)
+    with _watchers(cell, workers) if ranks.rank == 0 else nullcontext() as tell:
+
+        def report(row: Row) -> None:
+            # A barrier as well, and Ray's own heartbeat; figures of record go to the store.
+            ray.train.report({"spent": row["spent"], "loss": row["loss"]})
+            if tell is not None:
+                tell(row)
+
+        return _answer(cell, store, ranks, workers, report, must_leave)
 
 
 def _alone(cell: Cell, store: Store, workers: Workers) -> dict[str, Any]:
@@ -96,7 +100,26 @@ def _alone(cell: Cell, store: Store, workers: Workers) -> dict[str, Any]:
     device = torch.device("cuda" if workers.gpus else "cpu")
     torch.set_num_threads(max(1, int(workers.cpus)))
     ranks = Ranks(device=device)
-    return _answer(cell, store, ranks, workers, CellGauges(cell).tell, HereIsDraining())
+    with _watchers(cell, workers) as tell:
+        return _answer(cell, store, ranks, workers, tell, HereIsDraining())
+
+
+@contextmanager
+def _watchers(cell: Cell, workers: Workers) -> Iterator[Callable[[Row], None]]:
+    """Tells log rows to those who watch the cell live."""
+    gauges = CellGauges(cell)
+    logger = None if workers.log_to is None else open_logger(workers.log_to, cell.name)
+
+    def tell(row: Row) -> None:
+        gauges.tell(row)
+        if logger is not None:
+            logger.write(row)
+
+    try:
+        yield tell
+    finally:
+        if logger is not None:
+            logger.close()
 
 
 def _answer(
@@ -125,7 +148,24 @@ def _answer(
     except SpecError as fault:
         # As wrong the next time: an answer too.
         return {"state": "failed", "reason": str(fault)}
+    except torch.OutOfMemoryError as fault:
+        reason = _no_room(cell, ranks, workers, fault)
+        if ranks.size > 1:
+            # The other ranks wait for this one; Ray Train ends them where it raises.
+            raise torch.OutOfMemoryError(reason) from fault
+        return {"state": "failed", "reason": reason}
     return {"state": "done", "record": asdict(record)}
+
+
+def _no_room(cell: Cell, ranks: Ranks, workers: Workers, fault: Exception) -> str:
+    share = cell.budget.batch_size // ranks.size
+    at_once = min(share, workers.images_at_once or share)
+    less = f"--images-at-once {at_once // 2}, " if at_once > 1 else ""
+    said = str(fault).partition(". ")[0]
+    return (
+        f"{cell.name}: no memory for {at_once} images at once on {ranks.device} ({said}); give "
+        f"{less}more --workers or a larger device"
+    )
 
 
 def run_cell(cell: Cell, store: Store, workers: Workers) -> Record:

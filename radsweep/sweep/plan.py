@@ -13,7 +13,7 @@ from typing import Any
 from radsweep import keys, parts
 from radsweep.corpus.strata import check_columns
 from radsweep.errors import SpecError
-from radsweep.specs import Cell, Recipe, Sweep
+from radsweep.specs import FLOPS_VERSION, Cell, Recipe, Sweep
 from radsweep.store import Store
 from radsweep.store.layout import corpus_folder, sweep_file
 from radsweep.store.record import CellStore
@@ -37,7 +37,8 @@ def cost_file(recipe: Recipe) -> str:
     """Where the counted cost of a recipe is kept in the store."""
     # What it starts from changes values and not shapes, so that it must not cost another count.
     shapes = {**keys.canonical(recipe), "start_from": None}
-    return f"costs/{keys.key_of([shapes, parts.version('paradigms', recipe.paradigm)])}.json"
+    versions = [parts.version("paradigms", recipe.paradigm), FLOPS_VERSION]
+    return f"costs/{keys.key_of([shapes, *versions])}.json"
 
 
 def kept_cost(recipe: Recipe, store: Store) -> Cost | None:

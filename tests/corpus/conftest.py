@@ -12,23 +12,26 @@ import pytest
 import ray
 from PIL import Image
 
-from radsweep.corpus.example import Example
+from radsweep.corpus.example import Example, Stratum
 from radsweep.corpus.manifest import SCHEMA, Corpus, corpus_file, shard_file
 from radsweep.store import Store
 
 
 @dataclass(frozen=True)
 class CropViewer:
-    """Two random crops and a flip: depends on the example and the generator alone."""
+    """Two random crops, a flip and the stratum, by example, generator and stratum alone."""
 
     size: int
 
-    def __call__(self, example: Example, generator: np.random.Generator) -> dict[str, np.ndarray]:
+    def __call__(
+        self, example: Example, generator: np.random.Generator, stratum: Stratum
+    ) -> dict[str, np.ndarray]:
         views = {}
         for name in ("left", "right"):
             top, left = generator.integers(0, example.pixels.shape[0] - self.size + 1, 2)
             crop = example.pixels[top : top + self.size, left : left + self.size]
             views[name] = np.ascontiguousarray(crop[:, :: generator.choice([-1, 1])])[None]
+        views["stratum"] = np.array([stratum.index, stratum.count])
         views["label"] = np.float32(example.labels["finding_effusion"] or 0)
         return views
 

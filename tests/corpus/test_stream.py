@@ -9,7 +9,7 @@ import ray.train
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from radsweep.corpus.batch import batch_positions, example_generator, make_batch
+from radsweep.corpus.batch import batch_positions, batch_strata, example_generator, make_batch
 from radsweep.corpus.manifest import Corpus, index_table, shard_file
 from radsweep.corpus.reader import Reader
 from radsweep.corpus.stream import local_stream, stream
@@ -98,11 +98,23 @@ def test_random_numbers_differ_by_position_and_seed_and_are_pinned() -> None:
     assert example_generator(3, 4).integers(1000, size=3).tolist() == [469, 985, 229]
 
 
+def test_a_batch_has_each_stratum_once_in_an_order_of_its_own() -> None:
+    strata = batch_strata(np.arange(60), 6, seed=3)
+    batches = [tuple(one.index for one in strata[at : at + 6]) for at in range(0, 60, 6)]
+    assert all(one.count == 6 for one in strata)
+    assert all(sorted(batch) == list(range(6)) for batch in batches)
+    assert len(set(batches)) > 7
+    # Every image has every stratum in its turn: the mean over batches is near the middle.
+    many = [one.index for one in batch_strata(np.arange(6000), 6, seed=3)]
+    many = np.array(many).reshape(1000, 6)
+    assert np.abs(many.mean(axis=0) - 2.5).max() < 4 * np.sqrt(35 / 12 / 1000)
+
+
 def test_a_view_shows_another_crop_at_each_visit_of_its_image(
     store: Store, subset: SubsetIndex, crop_viewer: Callable
 ) -> None:
     reader = Reader(store, subset.table)
-    visits = make_batch(np.arange(3 * subset.images), reader, crop_viewer(9), seed=1)
+    visits = make_batch(np.arange(3 * subset.images), reader, crop_viewer(9), seed=1, batch_size=6)
     assert (
         len(np.unique(visits["left"].reshape(3 * subset.images, -1), axis=0)) > 2.9 * subset.images
     )

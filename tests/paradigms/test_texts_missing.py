@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from radsweep.corpus.example import Stratum
 from radsweep.errors import CellError
 from radsweep.paradigms.base import Paradigm
 from radsweep.pretrain.flops import stack
@@ -23,7 +24,9 @@ def step(paradigm: Paradigm, texts: int) -> torch.Tensor:
         for i, example in enumerate(examples(IMAGES))
     ]
     viewer = paradigm.viewer()
-    batch = stack([viewer(row, np.random.default_rng(i)) for i, row in enumerate(rows)])
+    batch = stack(
+        [viewer(row, np.random.default_rng(i), Stratum(i, IMAGES)) for i, row in enumerate(rows)]
+    )
     loss = torch.stack(list(paradigm.losses(batch, 0.5).values())).sum()
     loss.backward()
     return loss.detach()

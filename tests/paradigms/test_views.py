@@ -7,22 +7,24 @@ import sys
 import numpy as np
 import pytest
 
-from radsweep.corpus.example import Example
+from radsweep.corpus.example import Example, Stratum
 from radsweep.paradigms.augment import blurred, jittered, random_crop
 from radsweep.paradigms.masks import block_mask
 from radsweep.paradigms.pairs import NO_TEXT, LabelWords, ReportWords, text_class
 from radsweep.paradigms.prompts import ABSENT, PRESENT, UNCERTAIN, prompt, set_prompt
 from tests.paradigms.tiny import build, examples, recipe
 
+WHOLE = Stratum(0, 1)
+
 
 @pytest.mark.parametrize("paradigm", ["clip", "unicl", "dinov2"])
-def test_a_view_is_a_function_of_example_and_generator(paradigm: str) -> None:
+def test_a_view_is_a_function_of_example_generator_and_stratum(paradigm: str) -> None:
     viewer = build(recipe(paradigm)).viewer()
     copied = pickle.loads(pickle.dumps(viewer))
     example = examples(1)[0]
-    first = viewer(example, np.random.default_rng(3))
-    second = copied(example, np.random.default_rng(3))
-    other = viewer(example, np.random.default_rng(4))
+    first = viewer(example, np.random.default_rng(3), WHOLE)
+    second = copied(example, np.random.default_rng(3), WHOLE)
+    other = viewer(example, np.random.default_rng(4), WHOLE)
     assert set(first) == set(second)
     for name, view in first.items():
         assert np.array_equal(view, second[name]) and view.dtype == other[name].dtype
@@ -35,22 +37,42 @@ def test_a_worker_that_unpickles_a_viewer_and_views_does_not_import_torch(paradi
     viewer = build(recipe(paradigm)).viewer()
     script = (
         "import pickle, sys; import numpy as np; "
-        "viewer, example = pickle.load(sys.stdin.buffer); "
-        "views = viewer(example, np.random.default_rng(0)); "
+        "viewer, example, stratum = pickle.load(sys.stdin.buffer); "
+        "views = viewer(example, np.random.default_rng(0), stratum); "
         "print(len(views), 'torch' in sys.modules, 'transformers' in sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],
-        input=pickle.dumps((viewer, examples(1)[0])), capture_output=True, check=True,
+        input=pickle.dumps((viewer, examples(1)[0], WHOLE)), capture_output=True, check=True,
     )  # fmt: skip
     assert done.stdout.decode().split() == ["3", "False", "False"]
 
 
 def test_dinov2_sees_two_large_crops_one_of_them_masked_and_small_ones() -> None:
-    views = build(recipe("dinov2")).viewer()(examples(1)[0], np.random.default_rng(0))
+    views = build(recipe("dinov2")).viewer()(examples(1)[0], np.random.default_rng(0), WHOLE)
     assert views["globals"].shape == (2, 1, 32, 32) and views["globals"].dtype == np.uint8
     assert views["locals"].shape == (2, 1, 16, 16)
     assert views["masks"].shape == (2, 16) and sorted(views["masks"].any(axis=1)) == [False, True]
+
+
+def test_a_batch_has_every_share_of_hidden_patches_from_the_least_to_the_most() -> None:
+    viewer = build(recipe("dinov2", image_size=256, mask_ratio_min=0.2)).viewer()
+    example, shares = examples(1, size=256)[0], []
+    for index in range(12):
+        draws = [np.random.default_rng((seed, index)) for seed in range(30)]
+        masks = [viewer(example, one, Stratum(index, 12))["masks"] for one in draws]
+        shares.append([mask.sum() / mask.shape[1] for mask in masks])
+    asked = 0.2 + 0.3 * np.arange(13) / 12
+    # Blocks fill up to what was asked for, or stop a few patches short of it.
+    assert all(max(drawn) <= high for drawn, high in zip(shares, asked[1:], strict=True))
+    means = np.mean(shares, axis=1)
+    assert (np.diff(means) > 0).all()
+    assert np.abs(means - (asked[1:] + asked[:-1]) / 2).max() < 0.02
+
+
+def test_strata_part_the_numbers_below_one() -> None:
+    drawn = [Stratum(i, 5).draw(np.random.default_rng(i)) for i in range(5)]
+    assert [int(5 * number) for number in drawn] == [0, 1, 2, 3, 4]
 
 
 def test_the_whole_image_is_a_crop_of_scale_one() -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from radsweep import parts
-from radsweep.corpus.example import Example
+from radsweep.corpus.example import Example, Stratum
 from radsweep.models.weights import StartWeights
 from radsweep.paradigms.base import Paradigm
 from radsweep.pretrain.flops import stack
@@ -75,5 +75,8 @@ def examples(count: int, size: int = 40) -> list[Example]:
 def batch(paradigm: Paradigm, count: int = 8, seed: int = 0) -> dict[str, Tensor]:
     viewer = paradigm.viewer()
     return stack(
-        [viewer(e, np.random.default_rng((seed, i))) for i, e in enumerate(examples(count))]
+        [
+            viewer(example, np.random.default_rng((seed, i)), Stratum(i, count))
+            for i, example in enumerate(examples(count))
+        ]
     )

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from radsweep.corpus.example import Viewer, Views
+from radsweep.corpus.example import Stratum, Viewer, Views
 from radsweep.corpus.subset import SubsetIndex
 from radsweep.errors import BudgetError, CollapsedError, DivergedError
 from radsweep.pretrain import cell as cell_module
@@ -29,7 +29,10 @@ def batches(
 ) -> Iterable[Views]:
     films = examples(BATCH)
     for step in range(first, steps if steps is not None else 10**6):
-        views = [viewer(film, np.random.default_rng((step, i))) for i, film in enumerate(films)]
+        views = [
+            viewer(film, np.random.default_rng((step, i)), Stratum(i, BATCH))
+            for i, film in enumerate(films)
+        ]
         yield {name: np.stack([view[name] for view in views]) for name in views[0]}
 
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from radsweep.corpus.example import Example, Viewer, Views
+from radsweep.corpus.example import Example, Stratum, Viewer, Views
 from radsweep.models.weights import StartWeights
 from radsweep.paradigms.base import Paradigm
 from radsweep.specs import Recipe
@@ -16,7 +16,7 @@ from radsweep.specs import Recipe
 VERSION = 1
 
 
-def _view(example: Example, generator: object) -> Views:
+def _view(example: Example, generator: object, stratum: Stratum) -> Views:
     return {"image": example.pixels[None]}
 
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from radsweep import __version__
 from radsweep.cli import app, main
+from radsweep.errors import SpecError
 from radsweep.models.backbone import build_backbone
 from radsweep.models.weights import ENCODER, save_encoder
 from radsweep.specs import Sweep
@@ -20,8 +21,10 @@ from radsweep.store import Store
 from radsweep.store import scores as score_table
 from radsweep.store.layout import corpus_folder, sweep_file
 from radsweep.store.record import CellStore
+from radsweep.sweep import run as driver
 from radsweep.sweep.load import load_sweep
 from radsweep.sweep.plan import Cost, cost_file
+from radsweep.sweep.run import RunOptions
 from tests.dashboards.toy import toy_scores
 from tests.evaluate.toy import write_cell
 from tests.sweep.commands import python, radsweep
@@ -302,3 +305,28 @@ def test_an_unwritable_store_and_an_unknown_command_are_refused_by_the_command_i
     assert ran.code == 1 and "cannot be written" in ran.errors and "Traceback" not in ran.errors
     ran = radsweep("rum", folder=tmp_path)
     assert ran.code == 2 and "rum" in ran.errors and "Traceback" not in ran.errors
+
+
+class _DrivenError(Exception):
+    """Instead of a run."""
+
+
+def test_what_is_asked_of_the_workers_reaches_them(
+    sweep: Sweep, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    placed = []
+
+    def drive(loaded: Sweep, root: Store, options: RunOptions, observer: object) -> None:
+        placed.append(options.workers_for(loaded.cells()[-1]))
+        raise _DrivenError
+
+    monkeypatch.setattr(driver, "run", drive)
+    told = ("run", str(tmp_path / "hand.py"), "--store", store.url)
+    for more in ((), ("--images-at-once", "4", "--log-to", "tensorboard=/curves")):
+        assert isinstance(CliRunner().invoke(app, [*told, *more]).exception, _DrivenError)
+    assert [workers.images_at_once for workers in placed] == [None, 4]
+    assert [workers.log_to for workers in placed] == [None, "tensorboard=/curves"]
+    refused = CliRunner().invoke(app, [*told, "--images-at-once", "0"])
+    assert refused.exit_code == 2
+    assert isinstance(CliRunner().invoke(app, [*told, "--log-to", "curves"]).exception, SpecError)
+    assert len(placed) == 2

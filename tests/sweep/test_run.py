@@ -10,11 +10,13 @@ from typing import Any
 
 import polars as pl
 import pytest
+import torch
 from ray.exceptions import RayTaskError
 
 from radsweep.errors import CollapsedError, SpecError
 from radsweep.evaluate import grid
 from radsweep.pretrain import worker
+from radsweep.pretrain.loop import Ranks
 from radsweep.pretrain.worker import Workers
 from radsweep.specs import Cell
 from radsweep.store import Store
@@ -91,6 +93,30 @@ def test_a_cell_whose_machine_is_taken_away_begins_again_as_often_as_it_takes(
     left = {"state": "preempted", "reason": "left at step 2"}
     answers([left] * 10 + [{"state": "diverged", "reason": "the loss is inf"}])
     assert run.drive_cell(CELL, store, Workers(max_failures=0)) == ("diverged", "the loss is inf")
+
+
+@pytest.mark.parametrize(
+    ("at_once", "remedy"),
+    [(None, "8 images at once on cpu (full); give --images-at-once 4, more --workers"),
+     (3, "3 images at once on cpu (full); give --images-at-once 1, more --workers"),
+     (1, "1 images at once on cpu (full); give more --workers or a larger device")],
+)  # fmt: skip
+def test_a_cell_that_finds_no_memory_says_how_many_images_fit_better(
+    at_once: int | None, remedy: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {}
+
+    def full(*cell: object, **options: object) -> Record:
+        given.update(options)
+        raise torch.OutOfMemoryError("full. Of 10 GiB, 9 are taken")
+
+    monkeypatch.setattr(worker, "fit", full)
+    workers, nothing = Workers(images_at_once=at_once), lambda *_: None
+    answer = worker._answer(CELL, store, Ranks(), workers, nothing, lambda: False)
+    assert given["images_at_once"] == at_once
+    assert answer["state"] == "failed" and remedy in answer["reason"]
+    with pytest.raises(torch.OutOfMemoryError, match=r"no memory for .* images at once"):
+        worker._answer(CELL, store, Ranks(size=2), workers, nothing, lambda: False)
 
 
 def test_other_exceptions_are_named_and_a_collapse_keeps_its_state(

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from radsweep.corpus.example import Example, Viewer, Views
+from radsweep.corpus.example import Example, Stratum, Viewer, Views
 from radsweep.models.weights import StartWeights
 from radsweep.paradigms.base import Paradigm
 from radsweep.specs import Recipe
@@ -20,7 +20,7 @@ SEEN = "RADSWEEP_TEST_SEEN"
 """Names the folder for ``<share spent>-<rank>.npy``: uint8 [images of the rank, id letters]."""
 
 
-def _view(example: Example, generator: np.random.Generator) -> Views:
+def _view(example: Example, generator: np.random.Generator, stratum: Stratum) -> Views:
     step = example.pixels.shape[0] // 4
     return {
         "image": example.pixels[::step, ::step][None],

@@ -1,0 +1,1 @@
+"""Where a cell's log rows go live when asked for: one file per program that shows them."""
