@@ -151,10 +151,10 @@ def _segment(
     tasks = -(-(last - first) // TASK_STEPS)
     task_cpus = min(1.0, cpus)
     with DataContext.current(_context(cpus)):
-        # Not ``ray.data.range``: its read tasks ask for a CPU each, whatever the map asks for, and
-        # wait for ever where trainers leave less than one.
-        numbers = [pa.table({"id": [number]}) for number in range(tasks)]
-        data = ray.data.from_arrow(numbers).map_batches(
+        # Not ``ray.data.range`` or ``from_arrow``: their tasks ask for a CPU each, whatever the map
+        # asks for, and wait for ever where trainers leave less than one on every node.
+        numbers = [{"id": number} for number in range(tasks)]
+        data = ray.data.from_items(numbers, override_num_blocks=tasks).map_batches(
             _steps_of_task(share, reference, first, last),
             batch_size=None,
             num_cpus=task_cpus,

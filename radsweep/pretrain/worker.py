@@ -215,7 +215,10 @@ def _fit_with_ray_train(cell: Cell, store: Store, workers: Workers) -> dict[str,
         run_config=RunConfig(
             name=cell.name,
             storage_path=os.path.join(store.url, "ray_train"),
-            failure_config=FailureConfig(max_failures=workers.max_failures),
+            # A machine that is taken away is no fault of the cell, however often it happens.
+            failure_config=FailureConfig(
+                max_failures=workers.max_failures, max_preemption_failures=-1
+            ),
         ),
     )
     answer: dict[str, Any] = trainer.fit().return_value  # type: ignore[attr-defined]

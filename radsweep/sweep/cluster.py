@@ -15,6 +15,8 @@ QUIET = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     # After a node is lost the old size is tried for so long before a smaller one.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
+    # Of a notice that may be 30 s long, Ray Train would lose 5 s before it looks.
+    "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "2",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
     # Tune's own result files are not read by anyone, and cost a third of a short trial.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",

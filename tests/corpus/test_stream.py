@@ -221,10 +221,15 @@ def test_a_stream_of_half_a_cpu_runs_where_trainers_leave_half_a_cpu(
     viewer = crop_viewer(9)
 
     @ray.remote(num_cpus=1.5)
-    def train() -> list[dict]:
-        return list(stream(store, subset.table, viewer, cpus=0.5, **WHOLE))
+    class Trainer:
+        """An actor, as Ray Train's are: a task that waits lends its CPUs out, an actor does not."""
 
-    given = ray.get(train.remote(), timeout=100)
+        def train(self) -> list[dict]:
+            return list(stream(store, subset.table, viewer, cpus=0.5, **WHOLE))
+
+    trainer = Trainer.remote()
+    given = ray.get(trainer.train.remote(), timeout=100)
+    ray.kill(trainer)
     assert_same(given, list(local_stream(store, subset.table, viewer, **WHOLE)))
 
 

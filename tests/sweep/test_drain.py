@@ -98,6 +98,37 @@ def test_a_cell_on_a_node_that_goes_keeps_a_checkpoint_and_ends_elsewhere_with_t
     assert encoder_of(cell, left) == encoder_of(cell, calm)
 
 
+def test_a_worker_group_that_loses_a_node_on_notice_goes_on_elsewhere_with_the_same_bytes(
+    cluster: Cluster, new_store: Callable[[], Store], tmp_path: Path
+) -> None:
+    file = write_sweep(tmp_path / "drained_group.py", '(recipe("dinov2"),)', steps=STEPS)
+    (cell,) = trained_cells(file)
+    # More than half a node each: one worker per node, the rest of it for the stream.
+    workers = Workers(count=2, cpus=0.6, stream_cpus=0.3, checkpoint_steps=10 * STEPS)
+    staying, going = cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)
+    calm, left = new_store(), new_store()
+    peace = run_cell(cell, calm, workers)
+
+    ended: list[Record] = []
+    driver = threading.Thread(target=lambda: ended.append(run_cell(cell, left, workers)))
+    driver.start()
+    corner = CellStore(left, cell.name)
+    wait_until(lambda: _said_step(corner), "it trains")
+    cluster.add_node(num_cpus=1)
+    drain_node(cluster.address, going.node_id, 100.0, "a test")
+    wait_until(lambda: bool(corner.store.names(corner.path("checkpoints"))), "it keeps")
+    (kept,) = corner.store.names(corner.path("checkpoints"))
+    assert 0 < int(kept.removesuffix(".pt")) < STEPS
+    driver.join(PATIENCE_S)
+    (record,) = ended
+    assert staying.node_id in living()
+    assert record.steps == STEPS and record.workers == 2
+    assert record.encoder_digest == peace.encoder_digest
+    # Every step is in the log once: none was trained twice, none left out.
+    log = left.read_table(corner.path("steps.parquet"))
+    assert list(log["step"]) == list(range(10, STEPS + 10, 10))
+
+
 def _said_step(corner: CellStore) -> bool:
     """What the trainer itself wrote: nobody holds a lease here, so ``state()`` is of no use."""
     path = corner.path("state.json")
