@@ -1,4 +1,4 @@
-"""Images and reports in the space in which an encoder learned to match them. No Ray here.
+"""Images, reports and prompts in the space in which an encoder learned to match them. No Ray here.
 
 Apart from the rest of the evaluation, since timm takes seconds to import and other trials do
 without.
@@ -23,7 +23,8 @@ from radsweep.models.text import TextTower
 from radsweep.models.tokens import TextEncoder, vocabulary
 from radsweep.models.weights import PARADIGM
 from radsweep.paradigms.image_text import ImageText
-from radsweep.probes.base import SharedSpace
+from radsweep.paradigms.prompts import ABSENT, PRESENT, every_prompt
+from radsweep.probes.base import PromptSpace, SharedSpace
 from radsweep.store import Store
 from radsweep.store.layout import cell_folder
 from radsweep.tasks.exam_retrieval import wording
@@ -50,32 +51,66 @@ def shared_space(
     Raises:
         SpecError: the encoder was learned without texts, as DINOv2's is.
     """
+    different, report_of = _different(reports)
+    images, texts, _ = _read(store, encoder, pooled, different, device)
+    return SharedSpace(images=images, reports=texts, report_of=report_of)
+
+
+def prompt_space(
+    store: Store,
+    encoder: Encoder,
+    pooled: NDArray[np.float32],
+    labels: Sequence[str],
+    device: torch.device,
+) -> PromptSpace:
+    """Unit vectors of images and of all that is said of labels, by the cell's own text side.
+
+    Args:
+        store: with what the cell left.
+        encoder: whose features ``pooled`` are.
+        pooled: [n, D].
+        labels: as a task names them, without their prefix.
+        device: where texts are read.
+
+    Raises:
+        SpecError: the encoder was learned without texts, as DINOv2's is.
+    """
+    said = [every_prompt(label, state) for state in (PRESENT, ABSENT) for label in labels]
+    images, texts, scale = _read(store, encoder, pooled, [t for one in said for t in one], device)
+    present, absent = texts.reshape(2, len(labels), len(said[0]), -1)
+    return PromptSpace(images=images, present=present, absent=absent, scale=scale)
+
+
+def _read(
+    store: Store,
+    encoder: Encoder,
+    pooled: NDArray[np.float32],
+    texts: Sequence[str],
+    device: torch.device,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
+    """Unit vectors of images [n, E] and texts [m, E], and the learned factor on cosines."""
+    side, text_encoder, tower = _text_side(store, encoder)
+    generator = np.random.default_rng(0)
+    ids = torch.from_numpy(np.stack([text_encoder.encode(one, generator) for one in texts]))
+    tower = tower.eval().requires_grad_(False).to(device)
+    with torch.inference_mode():
+        starts = range(0, len(ids), TEXTS_AT_ONCE)
+        read = torch.cat([tower(ids[i : i + TEXTS_AT_ONCE].to(device)).cpu() for i in starts])
+        return (
+            _unit(torch.from_numpy(pooled) @ side["image_projection"]),
+            _unit(read @ side["text_projection"]),
+            float(side["logit_scale"].exp()),
+        )
+
+
+def _text_side(store: Store, encoder: Encoder) -> tuple[dict[str, Tensor], TextEncoder, TextTower]:
     kind = parts.find("paradigms", encoder.recipe.paradigm)
     if not issubclass(kind, ImageText):
         raise SpecError(
             f"{encoder.cell} was learned by {encoder.recipe.paradigm}, which reads no texts, so "
-            "that no report can be found by it: exam_retrieval is for clip and unicl; leave the "
-            "task out, or take this recipe out of its sweep"
+            "that nothing can be asked of it in words: exam_retrieval and zero_shot are for clip "
+            "and unicl; leave them out, or take this recipe out of the sweep"
         )
-    side, text_encoder, tower = _text_side(store, encoder, kind)
-    different, report_of = _different(reports)
-    generator = np.random.default_rng(0)
-    ids = torch.from_numpy(np.stack([text_encoder.encode(one, generator) for one in different]))
-    tower = tower.eval().requires_grad_(False).to(device)
-    with torch.inference_mode():
-        starts = range(0, len(ids), TEXTS_AT_ONCE)
-        read = [tower(ids[i : i + TEXTS_AT_ONCE].to(device)).cpu() for i in starts]
-        texts = torch.cat(read)
-        return SharedSpace(
-            images=_unit(torch.from_numpy(pooled) @ side["image_projection"]),
-            reports=_unit(texts @ side["text_projection"]),
-            report_of=report_of,
-        )
-
-
-def _text_side(
-    store: Store, encoder: Encoder, kind: type[ImageText]
-) -> tuple[dict[str, Tensor], TextEncoder, TextTower]:
     settings = kind.read(encoder.recipe)
     folder = cell_folder(encoder.cell)
     with tempfile.TemporaryDirectory() as scratch:

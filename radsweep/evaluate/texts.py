@@ -1,33 +1,60 @@
-"""Which encoders can be asked in words: those whose cell kept a text side. No torch here."""
+"""What a protocol asks, and what it can ask in words: of cells that kept a text side.
+
+No torch here.
+"""
 
 from collections.abc import Iterable
 
 from radsweep import parts
-from radsweep.specs import Cell, Sweep
+from radsweep.specs import Cell, Protocol, Sweep
 from radsweep.store import Store
 from radsweep.store.record import CellStore
+from radsweep.tasks.base import Task
 
 TOKENIZER = "tokenizer.json"
 """A cell that learned from texts leaves it; without it no text can be read."""
 
 
-def is_answered(store: Store, cell: Cell, task: str) -> bool:
-    """Whether the task can be asked of a finished cell: all can, save those that need texts."""
-    needs_texts = vars(parts.find("tasks", task))["needs"] == "shared"
-    return not needs_texts or store.exists(CellStore(store, cell.name).path(TOKENIZER))
+def asks_in_words(task: str, probe: str) -> bool:
+    """Whether the text side answers beside the encoder."""
+    kind: type[Task] = parts.find("tasks", task)
+    return kind.needs == "shared" or probe in kind.text_probes
+
+
+def is_answered(store: Store, cell: Cell, task: str, probe: str) -> bool:
+    """Whether it can be asked of a finished cell: all can, save what is asked in words."""
+    if not asks_in_words(task, probe):
+        return True
+    return store.exists(CellStore(store, cell.name).path(TOKENIZER))
+
+
+def probes_of(task: str, protocol: Protocol) -> tuple[str, ...]:
+    """The probes that answer a task: its own, then those that the protocol has a setting of."""
+    kind: type[Task] = parts.find("tasks", task)
+    asked = {name.rpartition(".")[0] for name, _ in protocol.settings}
+    return (*kind.probes, *(probe for probe in kind.other_probes if probe in asked))
+
+
+def shown(task: str, probe: str) -> str:
+    """For people: the task, with a probe that is extra, such as ``findings (knn)``."""
+    kind: type[Task] = parts.find("tasks", task)
+    return task if probe in kind.probes else f"{task} ({probe})"
 
 
 def not_asked(store: Store, sweep: Sweep, cells: Iterable[Cell]) -> list[tuple[str, str]]:
     """(cell / task, why it has no score and will get none) of the finished ``cells``."""
-    tasks = sweep.protocol.tasks if sweep.protocol is not None else ()
+    protocol = sweep.protocol
+    if protocol is None:
+        return []
     return [
         (
-            f"{cell.name} / {task}",
-            f"not asked: {cell.recipe.paradigm} reads no texts, and no report can be found by an "
-            "encoder without a text tower",
+            f"{cell.name} / {shown(task, probe)}",
+            f"not asked: {cell.recipe.paradigm} reads no texts, and an encoder without a text "
+            "tower can be asked nothing in words",
         )
         for cell in cells
         if CellStore(store, cell.name).is_done
-        for task in tasks
-        if not is_answered(store, cell, task)
+        for task in protocol.tasks
+        for probe in probes_of(task, protocol)
+        if not is_answered(store, cell, task, probe)
     ]

@@ -22,8 +22,9 @@ from radsweep.errors import StoreError
 from radsweep.evaluate.encoders import Encoder
 from radsweep.evaluate.features import Request, load_features
 from radsweep.evaluate.score_rows import measured_rows
+from radsweep.evaluate.texts import asks_in_words
 from radsweep.keys import key_of, seed_of
-from radsweep.probes.base import Choice, Fitted, Labelled, Probe
+from radsweep.probes.base import Choice, Fitted, FrozenFeatures, Labelled, Probe
 from radsweep.specs import Protocol
 from radsweep.store import Store
 from radsweep.store.layout import predictions_file
@@ -50,8 +51,7 @@ def trial_key(unit: Unit, protocol: Protocol, corpus: str, corpus_digest: str) -
 
     Where the text side answers too, of the cell: the encoder's identity says nothing of it.
     """
-    kind: type[Task] = parts.find("tasks", unit.task)
-    beside = {"cell": unit.encoder.cell} if kind.needs == "shared" else {}
+    beside = {"cell": unit.encoder.cell} if asks_in_words(unit.task, unit.probe) else {}
     return key_of(
         {
             "encoder": unit.encoder.identity | beside,
@@ -94,13 +94,6 @@ def make_probe(name: str, protocol: Protocol) -> Probe:
     """A probe under the protocol's settings."""
     kind: type[Probe] = parts.find("probes", name)
     return kind.build(protocol.probe_settings(name))
-
-
-def probes_of(task: str, protocol: Protocol) -> tuple[str, ...]:
-    """The probes that answer a task: its own, then those that the protocol has a setting of."""
-    kind: type[Task] = parts.find("tasks", task)
-    asked = {name.rpartition(".")[0] for name, _ in protocol.settings}
-    return (*kind.probes, *(probe for probe in kind.other_probes if probe in asked))
 
 
 def probe_seed(protocol: Protocol, task: str, probe: str) -> int:
@@ -204,16 +197,22 @@ class Bench:
             features = load_features(self._store, unit.encoder, request, self._corpus_digest)
             if probe.reads_images:
                 features = replace(features, images=self._images(data.split(name).rows))
-            if make_task(unit.task).needs == "shared":
-                # By name, since no other trial needs timm.
-                module = importlib.import_module("radsweep.evaluate.shared_space")
-                texts = data.split(name).targets
-                shared = module.shared_space(
-                    self._store, unit.encoder, features.pooled, texts, self._device
-                )
-                features = replace(features, shared=shared)
+            if asks_in_words(unit.task, unit.probe):
+                features = self._in_words(unit, features, data, name)
             splits[name] = Labelled(features=features, targets=data.split(name).targets)
         return splits[name]
+
+    def _in_words(
+        self, unit: Unit, features: FrozenFeatures, data: TaskData, name: str
+    ) -> FrozenFeatures:
+        """With reports or prompts of one split beside them."""
+        # By name, since no other trial needs timm.
+        module = importlib.import_module("radsweep.evaluate.shared_space")
+        asked = self._store, unit.encoder, features.pooled
+        if make_task(unit.task).needs == "shared":
+            shared = module.shared_space(*asked, data.split(name).targets, self._device)
+            return replace(features, shared=shared)
+        return replace(features, prompts=module.prompt_space(*asked, data.labels, self._device))
 
     def _images(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The x-rays [n, H, W] of manifest rows."""

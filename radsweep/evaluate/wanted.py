@@ -4,20 +4,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from radsweep import parts
 from radsweep.corpus.manifest import Corpus, corpus_file
 from radsweep.evaluate.encoders import Encoder, cell_facts
 from radsweep.evaluate.features import Request
 from radsweep.evaluate.score_rows import with_cell
 from radsweep.evaluate.search import Schedule
-from radsweep.evaluate.texts import is_answered
+from radsweep.evaluate.texts import is_answered, probes_of, shown
 from radsweep.evaluate.trial import (
     Unit,
     make_probe,
     make_task,
     measures_file,
     probe_seed,
-    probes_of,
     requests_of,
     score_key,
     trial_key,
@@ -26,7 +24,7 @@ from radsweep.specs import Cell, Protocol, Sweep
 from radsweep.store import Store, scores
 from radsweep.store.layout import scores_file, sweep_file
 from radsweep.store.record import CellStore
-from radsweep.tasks.base import Task, TaskData
+from radsweep.tasks.base import TaskData
 
 
 @final
@@ -44,9 +42,7 @@ class Wanted:
     @property
     def name(self) -> str:
         """For people, such as ``clip-512-s0-0123456789 / findings``, with a probe that is extra."""
-        kind: type[Task] = parts.find("tasks", self.unit.task)
-        extra = "" if self.unit.probe in kind.probes else f" ({self.unit.probe})"
-        return f"{self.cell.name} / {self.unit.task}{extra}"
+        return f"{self.cell.name} / {shown(self.unit.task, self.unit.probe)}"
 
 
 def scored_corpus(sweep: Sweep, protocol: Protocol) -> str:
@@ -57,7 +53,7 @@ def scored_corpus(sweep: Sweep, protocol: Protocol) -> str:
 def wanted(store: Store, sweep: Sweep, cells: Iterable[Cell]) -> list[Wanted]:
     """All score files of the finished ``cells``, cell by cell; none without a protocol.
 
-    A task that needs texts is not asked of an encoder that has none, see ``texts.not_asked``.
+    What is asked in words is not asked of an encoder that has none, see ``texts.not_asked``.
     """
     protocol = sweep.protocol
     if protocol is None:
@@ -71,9 +67,9 @@ def wanted(store: Store, sweep: Sweep, cells: Iterable[Cell]) -> list[Wanted]:
             continue
         encoder = Encoder.of(cell, corner.record())
         for task in protocol.tasks:
-            if not is_answered(store, cell, task):
-                continue
             for probe in probes_of(task, protocol):
+                if not is_answered(store, cell, task, probe):
+                    continue
                 unit = Unit(encoder=encoder, task=task, probe=probe)
                 trial = trial_key(unit, protocol, corpus, digest)
                 score = score_key(sweep.name, cell.name, trial)

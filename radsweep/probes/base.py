@@ -45,6 +45,20 @@ class SharedSpace:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PromptSpace:
+    """Images and prompts where an encoder learned to match texts; all vectors have length 1."""
+
+    images: NDArray[np.float32]
+    """[n, E]."""
+    present: NDArray[np.float32]
+    """[labels, prompts, E]: what is said where a label is there."""
+    absent: NDArray[np.float32]
+    """[labels, prompts, E]: what is said where it is not."""
+    scale: float
+    """The learned factor on cosines: one over the temperature."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class FrozenFeatures:
     """What a frozen encoder says of n images. Only what the task needs is there."""
 
@@ -61,6 +75,8 @@ class FrozenFeatures:
 
     shared: SharedSpace | None = None
     """For a task that asks images for reports."""
+    prompts: PromptSpace | None = None
+    """For a probe that asks images for labels in words."""
 
     def __len__(self) -> int:
         return len(self.pooled)

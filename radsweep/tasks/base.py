@@ -106,6 +106,8 @@ class Task(ABC):
     """Modules of ``radsweep.probes`` that always answer it."""
     other_probes: ClassVar[tuple[str, ...]] = ()
     """Those that answer it too where the protocol asks, by giving one of their settings."""
+    text_probes: ClassVar[tuple[str, ...]] = ()
+    """Those of them that ask in words: not asked of an encoder without a text tower."""
     headline: ClassVar[str]
     """The metric by whose macro mean the task is plotted first."""
     needs: ClassVar[Needs]

@@ -34,7 +34,8 @@ class LinesTubes(Task):
     name: ClassVar[str] = "lines_tubes"
     columns: ClassVar[tuple[str, ...]] = ("tube_*", "view")
     probes: ClassVar[tuple[str, ...]] = ("linear",)
-    other_probes: ClassVar[tuple[str, ...]] = ("few_shot", "knn")
+    other_probes: ClassVar[tuple[str, ...]] = ("few_shot", "knn", "zero_shot")
+    text_probes: ClassVar[tuple[str, ...]] = ("zero_shot",)
     headline: ClassVar[str] = "auroc"
     needs: ClassVar[Needs] = "pooled"
 

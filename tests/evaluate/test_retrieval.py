@@ -9,7 +9,6 @@ import polars as pl
 import pytest
 import safetensors.numpy
 import torch
-from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from radsweep.cli import app
@@ -28,40 +27,18 @@ from radsweep.specs import Cell, Sweep
 from radsweep.store import Store, scores
 from radsweep.store.record import CellStore
 from radsweep.tasks.exam_retrieval import DIRECTIONS, wording
-from tests.evaluate import toy
-
-TOWER = {
-    "text_width": 32,
-    "text_layers": 1,
-    "text_heads": 2,
-    "text_length": 48,
-    "embed_dim": 24,
-    "vocabulary_size": 300,
-    "text_pooling": "mean",
-}
+from tests.evaluate import toy, worded
 
 
 def retrieval_sweep() -> Sweep:
-    recipe = dataclasses.replace(toy.RECIPE, settings=TOWER)
-    return dataclasses.replace(toy.sweep("exam_retrieval"), recipes=(recipe,))
-
-
-def _write_cell(store: Store, cell: Cell, seed: int) -> Clip:
-    """A finished cell with random weights and its text side."""
-    toy.write_cell(store, cell, seed)
-    folder = Path(store.full(CellStore(store, cell.name).path("encoder.safetensors"))).parent
-    reports = Corpus.open(store, toy.CORPUS).manifest["report"].to_list()
-    paradigm = Clip.build(cell.recipe, None, reports)
-    paradigm.encoder.load(load_file(folder / "encoder.safetensors"))
-    paradigm.save(folder)
-    return paradigm.eval()
+    return dataclasses.replace(toy.sweep("exam_retrieval"), recipes=(worded.RECIPE,))
 
 
 @pytest.fixture
 def one(tmp_path: Path) -> tuple[Store, Sweep, Cell, Clip]:
     store, sweep = Store(os.fspath(tmp_path)), retrieval_sweep()
     toy.write_corpus(store, blank=True)
-    return store, sweep, sweep.cells()[0], _write_cell(store, sweep.cells()[0], seed=0)
+    return store, sweep, sweep.cells()[0], worded.write_cell(store, sweep.cells()[0], seed=0)
 
 
 def _scores(store: Store, sweep: Sweep, cell: Cell) -> pl.DataFrame:
@@ -181,7 +158,7 @@ def test_two_cells_with_the_same_encoder_and_other_text_towers_are_measured_apar
     one: tuple[Store, Sweep, Cell, Clip],
 ) -> None:
     store, sweep, _, _ = one
-    _write_cell(store, sweep.cells()[1], seed=0)
+    worded.write_cell(store, sweep.cells()[1], seed=0)
     first, second = wanted(store, sweep, sweep.cells())
     assert first.unit.encoder.identity == second.unit.encoder.identity
     assert first.trial != second.trial

@@ -103,7 +103,9 @@ PAIRS = [
     for task in TASKS
     for kind in (type(make_task(task)),)
     for probe in (*kind.probes, *kind.other_probes)
+    if probe not in kind.text_probes
 ]
+"""``test_zero_shot`` has those that ask in words."""
 
 
 @pytest.mark.parametrize(("task", "probe"), PAIRS, ids=lambda name: str(name))
