@@ -8,6 +8,7 @@ field.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, TypeAlias
 
 from radsweep import keys, parts
@@ -239,7 +240,7 @@ class Cell:
             **counted,
         }
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Ten hex digits of the identity."""
         return keys.key_of(self.identity)
@@ -403,6 +404,10 @@ class Sweep:
 
         Recipes that start from the same weights share a baseline.
         """
+        return self._cells
+
+    @cached_property
+    def _cells(self) -> tuple[Cell, ...]:
         trained = [
             Cell(
                 recipe=recipe,

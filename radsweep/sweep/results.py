@@ -1,6 +1,6 @@
 """Read what a sweep has left so far: scores, cells and logs, as tables. No Ray, no torch."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,7 +59,9 @@ class Kept:
     """By trial, the sweep's cells alone."""
 
 
-def _side_by_side(read: Callable[[One], Found], many: Iterable[One]) -> list[Found]:
+def _side_by_side(read: Callable[[One], Found], many: Sequence[One]) -> list[Found]:
+    if not many:
+        return []
     with ThreadPoolExecutor(scores.READERS) as pool:
         return list(pool.map(read, many))
 
@@ -97,15 +99,10 @@ def read_records(sweep: Sweep, store: Store, kept: Kept | None = None) -> dict[s
 def read_cells(sweep: Sweep, store: Store, kept: Kept | None = None) -> pl.DataFrame:
     """One row per cell: where it stands and what it spent; of a running one, how it goes."""
     records, cells = read_records(sweep, store, kept), sweep.cells()
-
-    def read(cell: Cell) -> dict[str, Any] | None:
-        return None if cell.name in records else CellStore(store, cell.name).state()
-
-    said = _side_by_side(read, cells)
-    rows = [
-        _cell_row(cell, records.get(cell.name), state)
-        for cell, state in zip(cells, said, strict=True)
-    ]
+    open_cells = [cell.name for cell in cells if cell.name not in records]
+    states = _side_by_side(lambda name: CellStore(store, name).state(), open_cells)
+    said = dict(zip(open_cells, states, strict=True))
+    rows = [_cell_row(cell, records.get(cell.name), said.get(cell.name)) for cell in cells]
     return pl.DataFrame(rows, schema=CELLS)
 
 
@@ -144,20 +141,17 @@ def read_steps(sweep: Sweep, store: Store, kept: Kept | None = None) -> pl.DataF
     trained = [cell.name for cell in sweep.cells() if not cell.is_baseline]
 
     def read(name: str) -> pl.DataFrame | None:
-        if name in known:
-            return known[name]
         path = CellStore(store, name).path("steps.parquet")
         if not store.exists(path):
             return None
         return store.read_table(path).insert_column(0, pl.lit(name).alias("cell"))
 
     finished = read_records(sweep, store, kept)
-    tables = []
-    for name, table in zip(trained, _side_by_side(read, trained), strict=True):
-        if table is not None:
-            tables.append(table)
-            if name in finished:
-                known[name] = table
+    unread = [name for name in trained if name not in known]
+    found = dict(zip(unread, _side_by_side(read, unread), strict=True))
+    known.update({n: log for n, log in found.items() if log is not None and n in finished})
+    logs = [known.get(name, found.get(name)) for name in trained]
+    tables = [log for log in logs if log is not None]
     return pl.concat(tables, how="diagonal_relaxed") if tables else pl.DataFrame({"cell": []})
 
 
