@@ -9,7 +9,8 @@ radsweep's framework; CLIP and UniCL beside open_clip's loss and loop over the s
 A round builds all of them anew; its ratio is the median, over steps, of radsweep's time over the
 rival's. The table has the median over rounds and, in brackets, their range: what a single round
 could have said. Milliseconds are medians as well. ``loss`` is of the first step: equal ones say
-that the numerics are. Needs the ``test`` extra.
+that the numerics are. On a CPU rivals step by PyTorch's default AdamW, unless ``--fused-rivals``
+gives them the fused kernel of radsweep's loop; on a GPU they have it. Needs the ``test`` extra.
 """
 
 import argparse
@@ -62,6 +63,7 @@ def flags() -> argparse.Namespace:
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--fused-rivals", action="store_true")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     return parser.parse_args()
 
@@ -112,7 +114,7 @@ class Rival:
         self.modules = nn.ModuleList(modules)
         self.given = given
         trained = [p for p in self.modules.parameters() if p.requires_grad]
-        fused = given.device == "cuda"
+        fused = given.fused_rivals or given.device == "cuda"
         self.optimiser = torch.optim.AdamW(trained, lr=RATE, weight_decay=DECAY, fused=fused)
 
     def autocast(self) -> torch.autocast:

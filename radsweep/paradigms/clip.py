@@ -12,7 +12,7 @@ from radsweep.paradigms.pairs import ReportWords
 from radsweep.paradigms.settings import read_settings
 from radsweep.specs import Recipe
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True, kw_only=True)

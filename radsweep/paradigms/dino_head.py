@@ -44,9 +44,13 @@ class Prototypes(nn.Module):
         self.scale = nn.Parameter(torch.ones(count, 1))
         nn.init.trunc_normal_(self.direction, std=0.02)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Scores [n, prototypes] of unit vectors [n, width]."""
-        return F.linear(x, self.scale * F.normalize(self.direction, dim=1))
+    def forward(self, x: Tensor, sizes: list[int]) -> list[Tensor]:
+        """Scores [size, prototypes] of each group of unit vectors [sum(sizes), width], in order.
+
+        One by one: joined, they would be copied whole in the backward pass, which are gigabytes.
+        """
+        weight = self.scale * F.normalize(self.direction, dim=1)
+        return [F.linear(group, weight) for group in x.split(sizes)]
 
 
 @final
@@ -90,14 +94,25 @@ class DinoHead(nn.Module):
                 stack.append(nn.GELU())
             width = hidden
         self.mlp = nn.Sequential(*stack)
+        self._compares_rows = batch_norm and layers > 1
         self.prototypes = Prototypes(bottleneck, prototypes)
 
     def forward(self, features: Tensor) -> Tensor:
         """Scores float32 [n, prototypes] of features [n, width]."""
-        projected = self.mlp(features)
-        with torch.autocast(features.device.type, enabled=False):
+        return self.each(features)[0]
+
+    def each(self, *groups: Tensor) -> list[Tensor]:
+        """``forward`` of each group of rows [n, width], as if they came one by one.
+
+        What does not compare rows is done once for all, and the prototypes are normalised once.
+        """
+        if self._compares_rows:
+            projected = torch.cat([self.mlp(group) for group in groups])
+        else:
+            projected = self.mlp(torch.cat(groups))
+        with torch.autocast(projected.device.type, enabled=False):
             unit = F.normalize(projected.float(), dim=-1)
-            scores: Tensor = self.prototypes(unit)
+            scores: list[Tensor] = self.prototypes(unit, [len(group) for group in groups])
         return scores
 
     def load(self, state: Mapping[str, Tensor], prefix: str) -> None:

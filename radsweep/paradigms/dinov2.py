@@ -239,14 +239,14 @@ class DinoV2(Paradigm):
     ) -> dict[str, Tensor]:
         settings, temperature = self.settings, self.settings.student_temperature
         masks = crops_first(batch["masks"])
-        small = cls.new_zeros(0, len(targets[0][0]), settings.prototypes)
-        if locals_ is not None:
-            small = by_crop(self.head(locals_), settings.local_crops)
-        loss = dino.dino_loss(by_crop(self.head(cls), 2), small, targets[0], temperature)
+        small = cls[:0] if locals_ is None else locals_
+        hidden = patches[masks] if settings.patch_weight > 0 else cls[:0]
+        large, small, hidden = _scores(self.head, self.patch_head, cls, small, hidden)
+        small = small.reshape(-1, len(cls) // 2, settings.prototypes)
+        loss = dino.dino_loss(by_crop(large, 2), small, targets[0], temperature)
         terms = {"dino": loss}
         if settings.patch_weight > 0:
-            head = self.patch_head or self.head
-            term = dino.patch_loss(head(patches[masks]), targets[1], masks, temperature)
+            term = dino.patch_loss(hidden, targets[1], masks, temperature)
             terms["ibot"] = settings.patch_weight * term
         if settings.koleo_weight > 0:
             spread = torch.stack([dino.koleo(crop) for crop in cls.chunk(2)])
@@ -263,13 +263,11 @@ class DinoV2(Paradigm):
         """Targets [2, n, K] of the global crops and [m, K] of their hidden patches."""
         temperature = self.schedules(spent)["teacher_temperature"]
         cls, patches = self.encoder.tokens(crops_first(batch["globals"]))
-        scores = self.teacher_head(cls)
+        masked = self.settings.patch_weight > 0
+        hidden = patches[crops_first(batch["masks"])] if masked else cls[:0]
+        scores, hidden = _scores(self.teacher_head, self.teacher_patch_head, cls, hidden)
         targets = self._balance(scores, self.centre, temperature)
-        patch_targets = cls[:0]
-        if self.settings.patch_weight > 0:
-            head = self.teacher_patch_head or self.teacher_head
-            hidden = patches[crops_first(batch["masks"])]
-            patch_targets = self._balance(head(hidden), self.patch_centre, temperature)
+        patch_targets = self._balance(hidden, self.patch_centre, temperature) if masked else hidden
         # One crop of each image: two of the same may well be alike.
         self._seen = {"cls": cls.chunk(2)[0].float(), "scores": scores, "targets": targets}
         return by_crop(targets, 2), patch_targets
@@ -339,6 +337,13 @@ class DinoV2(Paradigm):
         weights.save_encoder(self.encoder, folder / weights.ENCODER)
         heads = heads_state(head=self.teacher_head, patch_head=self.teacher_patch_head)
         save_file(weights.contiguous(heads), folder / weights.PARADIGM)
+
+
+def _scores(head: DinoHead, patch_head: DinoHead | None, *groups: Tensor) -> list[Tensor]:
+    """Of groups of rows, the last of which are hidden patches; these by their own head, if any."""
+    if patch_head is None:
+        return head.each(*groups)
+    return [*head.each(*groups[:-1]), patch_head(groups[-1])]
 
 
 def _backbone(recipe: Recipe, settings: Settings, drop_path: float) -> Backbone:

@@ -14,7 +14,7 @@ from radsweep.paradigms.pairs import LabelWords, ReportWords
 from radsweep.paradigms.settings import read_settings, require_shares
 from radsweep.specs import Recipe
 
-VERSION = 2
+VERSION = 3
 
 LABEL_POLICIES = ("one", "set")
 

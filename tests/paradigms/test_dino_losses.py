@@ -132,6 +132,22 @@ def test_prototype_scores_are_scaled_cosines() -> None:
             assert torch.allclose(head(x)[image, k], cosine * (3.0 if k == 2 else 1.0), atol=1e-6)
 
 
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_groups_of_rows_are_scored_as_if_each_came_alone(batch_norm: bool) -> None:
+    torch.manual_seed(0)
+    head = DinoHead(6, layers=3, hidden=8, bottleneck=4, prototypes=5, batch_norm=batch_norm)
+    groups = [scores(7, 6), scores(0, 6), 3 + 2 * scores(12, 6, seed=1)]
+    found = []
+    for answers in (head.each(*groups), [head(group) for group in groups]):
+        head.zero_grad()
+        weights = [scores(*answer.shape, seed=2) for answer in answers]
+        sum((a * w).sum() for a, w in zip(answers, weights, strict=True)).backward()
+        found.append([*answers, *(p.grad.clone() for p in head.parameters())])
+    assert [len(answer) for answer in found[0][:3]] == [7, 0, 12]
+    for together, alone in zip(*found, strict=True):
+        assert torch.allclose(together, alone, atol=1e-5)
+
+
 def test_collapse_figures_tell_one_point_from_many() -> None:
     many = scores(32, 16)
     one = torch.ones(32, 16) + 1e-4 * many
