@@ -82,6 +82,7 @@ class Language:
             [one + [-100] * (longest - len(one)) for one in ids], device=prefix.device
         )
         text = self.embedding(padded[:, :-1].clamp_min(0))
+        prefix = prefix.to(text.dtype)
         # Pads come last, so that the causal mask alone keeps them from being read.
         output = self.model(
             inputs_embeds=torch.cat([prefix, text], dim=1), use_cache=False, logits_to_keep=longest
@@ -92,7 +93,7 @@ class Language:
     def write(self, prefix: Tensor, max_tokens: int) -> list[str]:
         """Greedy texts after prefixes [B, P, width], all at once, with cached keys and values."""
         rows = self.model.generate(  # type: ignore[operator]
-            inputs_embeds=prefix,
+            inputs_embeds=prefix.to(self.embedding.weight.dtype),
             attention_mask=torch.ones(prefix.shape[:2], dtype=torch.long, device=prefix.device),
             max_new_tokens=max_tokens,
             do_sample=False,
@@ -137,8 +138,12 @@ def build_language(shape: Shape, reports: list[str], seed: int) -> Language:
     return Language(model=model, tokenizer=tokenizer, end=1)
 
 
-def load_language(folder: str) -> Language:
+def load_language(folder: str, dtype: torch.dtype) -> Language:
     """A model of transformers with its ``tokenizer.json``, weights from safetensors only.
+
+    Args:
+        folder: as transformers saved it.
+        dtype: in which the weights are held, whatever they were saved in.
 
     Raises SpecError where the folder lacks one of them.
     """
@@ -149,14 +154,14 @@ def load_language(folder: str) -> Language:
                 "saved, or leave the setting empty to train a small model on the reports"
             )
     model: Any = AutoModelForCausalLM.from_pretrained(
-        folder, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype=dtype
     )
     end = model.config.eos_token_id
     end = end[0] if isinstance(end, list) else end
     if end is None:
         raise SpecError(f"report.language_model {folder!r}: its config.json names no eos_token_id")
     return Language(
-        model=model.float(),
+        model=model.to(dtype),
         tokenizer=Tokenizer.from_file(str(Path(folder) / "tokenizer.json")),
         end=end,
     )

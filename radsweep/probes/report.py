@@ -3,7 +3,8 @@
 Every encoder gives the same number of visual tokens, whatever its grid: its last map pooled to
 ``token_side`` x ``token_side`` positions, and its pooled vector. A two-layer projector takes them
 to the language model (LLaVA, Liu et al. 2023, section 4.1; LLaVA-Rad, Chaves et al. 2024), which
-writes greedily.
+writes greedily. Trained are the projector alone at first, if so asked, then both: of a language
+model that is loaded, all of it, LoRA's additions, or nothing (``probes.adaptation``).
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from radsweep.errors import SpecError
+from radsweep.probes.adaptation import FULL, adapt, check_adaptation
 from radsweep.probes.base import (
     Choice,
     Fitted,
@@ -33,6 +35,8 @@ from radsweep.specs import Scalar
 
 VERSION = 1
 
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
 POOL = 16
 """Batches among which texts are grouped by length."""
 
@@ -44,6 +48,12 @@ class Settings:
     language_model: str = ""
     """A local folder in the layout of transformers; empty trains a small Llama on the train
     reports."""
+    adapt: str = "full"
+    """What of the language model is trained: ``full``, ``lora`` (extra ``lora``), ``frozen``."""
+    lora_rank: int = 16
+    lora_alpha: int = 32
+    precision: str = "fp32"
+    """In which a loaded model that is not trained in full is held: ``fp32`` or ``bf16``."""
     width: int = 128
     layers: int = 2
     heads: int = 4
@@ -54,6 +64,8 @@ class Settings:
     projector_steps: int = 0
     """Steps at first that train the projector alone, for a language model that knows its
     language."""
+    projector_learning_rate: float = 0.0
+    """Peak of those first steps; 0 takes the one that is searched."""
     steps: int = 1000
     """Steps of projector and language model together."""
     batch_size: int = 16
@@ -174,6 +186,21 @@ class Report(Probe):
             )
         if min(settings.token_side, settings.batch_size, settings.steps) < 1:
             raise SpecError("report: token_side, batch_size and steps must be at least 1")
+        check_adaptation(settings.adapt, settings.lora_rank, settings.lora_alpha)
+        if settings.precision not in PRECISIONS:
+            raise SpecError(
+                f"report.precision is {settings.precision!r}; known: {', '.join(PRECISIONS)}"
+            )
+        if not settings.language_model and settings.adapt != FULL:
+            raise SpecError(
+                f"report.adapt is {settings.adapt!r}, but a model that is built here knows no "
+                "language yet: name a folder in report.language_model, or train it in full"
+            )
+        if settings.adapt == FULL and settings.precision != "fp32":
+            raise SpecError(
+                f"report.precision is {settings.precision!r} and report.adapt 'full': steps of a "
+                "small rate are lost in weights of so few digits; take fp32, or adapt by lora"
+            )
         return cls(settings)
 
     @property
@@ -199,14 +226,21 @@ class Report(Probe):
         settings = self._settings
         language = self._language(list(train.targets), seed)
         language.model.to(device)
+        adapted = adapt(
+            language.model, settings.adapt, settings.lora_rank, settings.lora_alpha, seed + 2
+        )
         reader = _Reader(train.features, language.width, seed, device)
         ids = language.encode(list(train.targets), settings.max_tokens)
-        first = settings.projector_steps
-        stages = [(settings.steps, [*reader.projector.parameters(), *language.model.parameters()])]
-        if first:
-            stages.insert(0, (first, list(reader.projector.parameters())))
-        for stage, (steps, parameters) in enumerate(stages):
+        rate = choice["learning_rate"]
+        stages = [(settings.steps, rate, adapted)]
+        if settings.projector_steps:
+            first_rate = settings.projector_learning_rate or rate
+            stages.insert(0, (settings.projector_steps, first_rate, []))
+        for stage, (steps, peak, trained) in enumerate(stages):
             language.model.train()
+            for parameter in adapted:
+                parameter.requires_grad_(bool(trained))
+            parameters = [*reader.projector.parameters(), *trained]
             optimiser = torch.optim.AdamW(
                 parameters,
                 lr=0.0,
@@ -217,7 +251,7 @@ class Report(Probe):
             order = batches(len(ids), settings.batch_size, steps, seed + stage)
             for step, rows in enumerate(_by_length(order, ids, seed + stage)):
                 for group in optimiser.param_groups:
-                    group["lr"] = cosine_rate(step, steps, choice["learning_rate"])
+                    group["lr"] = cosine_rate(step, steps, peak)
                 prefix = reader.prefix(train.features, rows)
                 loss = language.loss(prefix, [ids[row] for row in rows])
                 optimiser.zero_grad(set_to_none=True)
@@ -233,7 +267,7 @@ class Report(Probe):
     def _language(self, reports: list[str], seed: int) -> Language:
         settings = self._settings
         if settings.language_model:
-            return load_language(settings.language_model)
+            return load_language(settings.language_model, PRECISIONS[settings.precision])
         shape = Shape(
             vocabulary_size=settings.vocabulary_size,
             width=settings.width,
