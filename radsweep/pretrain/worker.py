@@ -48,6 +48,16 @@ class Workers:
     max_failures: int = 3
     """Restarts after a lost process or machine, each from the newest checkpoint."""
 
+    @property
+    def all_cpus(self) -> float:
+        """What the cell takes of the cluster."""
+        return self.count * (self.cpus + self.stream_cpus)
+
+    @property
+    def all_gpus(self) -> float:
+        """The same of GPUs."""
+        return self.count * self.gpus
+
 
 def _batches(cell: Cell, store: Store, workers: Workers) -> Any:
     def make(
