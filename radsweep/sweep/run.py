@@ -29,7 +29,7 @@ from radsweep.evaluate.trial import make_task
 from radsweep.evaluate.wanted import scored_corpus
 from radsweep.keys import canonical, canonical_json, key_of
 from radsweep.laws.answers import fits_table
-from radsweep.pretrain.worker import Workers, run_cell
+from radsweep.pretrain.worker import Workers, check_share, run_cell
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store, layout
 from radsweep.store.record import CellStore
@@ -149,10 +149,12 @@ def run(sweep: Sweep, store: Store, options: RunOptions, observer: Observer) -> 
     Raises SpecError or StoreError for a fault of the user before compute is spent.
     """
     store.check_writable()
-    check(sweep, store)
-    declare(sweep, store)
     cells = tuple(cell for cell in sweep.cells() if fnmatch.fnmatch(cell.name, options.only))
     missing = tuple(cell for cell in cells if not CellStore(store, cell.name).is_done)
+    for cell in missing:
+        check_share(cell, options.workers_for(cell))
+    check(sweep, store)
+    declare(sweep, store)
     observer.cells(missing, len(cells) - len(missing))
     failures: list[tuple[str, str]] = []
     if missing or pending_units(store, sweep, cells):
