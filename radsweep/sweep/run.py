@@ -21,7 +21,7 @@ import polars as pl
 
 from radsweep import __version__
 from radsweep.corpus.manifest import Corpus
-from radsweep.errors import CellError, LeaseLostError, RadsweepError
+from radsweep.errors import CellError, LeaseLostError, RadsweepError, StoreError
 from radsweep.evaluate.grid import pending_units, places, run_grid
 from radsweep.evaluate.label_gains import label_gains
 from radsweep.evaluate.slices import headline_slices
@@ -282,9 +282,13 @@ def _drive_held(
         # Whatever it is (ours, Ray's, out of memory), the cell is reported and the others go on.
         state = fault.state if isinstance(fault, CellError) else "failed"
         reason = str(fault) if isinstance(fault, RadsweepError) else _in_a_line(fault)
-        # How far it came, and in how long, is what it cost.
-        told = {name: value for name, value in corner.state().items() if name in COST}
-        corner.set_state(state, reason=reason, **told)
+        try:
+            # How far it came, and in how long, is what it cost.
+            told = {name: value for name, value in corner.state().items() if name in COST}
+            corner.set_state(state, reason=reason, **told)
+        except (OSError, StoreError) as second:
+            # The cell is reported all the same; its state in the store is as it was.
+            reason += f" (and the store did not take that down: {_in_a_line(second)})"
         return state, reason
 
 
