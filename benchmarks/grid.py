@@ -138,6 +138,7 @@ def timed_on_ray(
         cells,
         cpus=1,
         gpus=0,
+        at_once=places,
         progress=lambda done, total: ended.append(time.perf_counter() - began),
     )
     seconds = time.perf_counter() - began

@@ -47,6 +47,7 @@ def embed(
     *,
     cpus: float,
     gpus: float,
+    at_once: int,
 ) -> Embedded:
     """Write all features that are missing.
 
@@ -59,6 +60,7 @@ def embed(
         requests: what the tasks need.
         cpus: of one task.
         gpus: of one task; 0 runs on CPU.
+        at_once: tasks side by side at most.
     """
     digest = corpus.card["manifest_digest"]
     work = missing_work(store, encoders, requests, digest)
@@ -66,8 +68,7 @@ def embed(
     if work:
         index, rows = index_of(corpus, requests)
         shared = ray.put((work, list(requests), index, rows, digest))
-        places = max(1, int(_have("GPU") / gpus if gpus else _have("CPU") / cpus))
-        tasks = min(len(work), ROUNDS * places)
+        tasks = min(len(work), ROUNDS * at_once)
         context = DataContext.get_current().copy()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
@@ -76,7 +77,7 @@ def embed(
                 _embed_some,  # type: ignore[arg-type]
                 fn_kwargs={"store": store, "shared": [shared], "gpus": gpus},
                 batch_size=None,
-                compute=TaskPoolStrategy(),
+                compute=TaskPoolStrategy(min(at_once, tasks)),
                 num_cpus=cpus,
                 num_gpus=gpus or None,
             )
@@ -86,8 +87,3 @@ def embed(
                     faults[work[int(row["id"])].encoder.cell] = str(row["fault"])
     close(store, encoders, requests, digest)
     return Embedded(images=images, faults=faults)
-
-
-def _have(resource: str) -> float:
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return resources.get(resource, 0.0)

@@ -29,6 +29,21 @@ def pending_units(store: Store, sweep: Sweep, cells: tuple[Cell, ...]) -> list[s
     return [row.name for row in unscored(store, wanted(store, sweep, cells))]
 
 
+def places(cpus: float, gpus: float, *, taken_cpus: float = 0.0, taken_gpus: float = 0.0) -> int:
+    """Trials that fit side by side on the connected cluster as it is now; 0 where none does.
+
+    Args:
+        cpus: of one trial.
+        gpus: of one trial; 0 runs on CPU.
+        taken_cpus: of the cluster, that are others'.
+        taken_gpus: the same of GPUs.
+    """
+    have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    fit = [(have.get("CPU", 1.0) - taken_cpus) / cpus]
+    fit += [(have.get("GPU", 0.0) - taken_gpus) / gpus] if gpus else []
+    return max(0, int(min(fit)))
+
+
 def run_grid(
     store: Store,
     sweep: Sweep,
@@ -36,6 +51,7 @@ def run_grid(
     *,
     cpus: float,
     gpus: float,
+    at_once: int,
     progress: Progress,
 ) -> Failures:
     """Score every finished cell that has no scores yet; gives what failed and why.
@@ -48,6 +64,7 @@ def run_grid(
         cells: those that are not finished are left out.
         cpus: of one trial.
         gpus: of one trial; a fraction packs several on one.
+        at_once: trials side by side at most, see ``places``.
         progress: is told how far it is.
 
     Raises SpecError where the corpus has too little for a task.
@@ -56,17 +73,24 @@ def run_grid(
     if prepared is None:
         return []
     grid, corpus = prepared
-    embedded = embed(store, corpus, grid.encoders, grid.requests, cpus=cpus, gpus=gpus)
+    embedded = embed(
+        store, corpus, grid.encoders, grid.requests, cpus=cpus, gpus=gpus, at_once=at_once
+    )
     schedule = grid.schedule(embedded.faults)
     if not schedule.is_done:
         kinds = [(unit.task, unit.probe) for unit in grid.units]
-        batches = Batches(schedule, kinds, _places(cpus, gpus))
-        _tune(_GridSearcher(batches, progress), (store, sweep, grid, gpus), cpus, gpus)
+        batches = Batches(schedule, kinds, at_once)
+        parts = (store, sweep, grid, gpus)
+        _tune(_GridSearcher(batches, progress), parts, cpus, gpus, at_once)
     return failures(grid, schedule)
 
 
 def _tune(
-    searcher: Searcher, parts: tuple[Store, Sweep, Grid, float], cpus: float, gpus: float
+    searcher: Searcher,
+    parts: tuple[Store, Sweep, Grid, float],
+    cpus: float,
+    gpus: float,
+    at_once: int,
 ) -> None:
     resources = {"cpu": cpus, "gpu": gpus} if gpus else {"cpu": cpus}
     trainable = tune.with_parameters(_GridTrial, parts=parts)
@@ -77,7 +101,7 @@ def _tune(
                 search_alg=searcher,
                 num_samples=-1,
                 reuse_actors=True,
-                max_concurrent_trials=_places(cpus, gpus),
+                max_concurrent_trials=at_once,
             ),
             run_config=tune.RunConfig(
                 storage_path=scratch,
@@ -88,13 +112,6 @@ def _tune(
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         ).fit()
-
-
-def _places(cpus: float, gpus: float) -> int:
-    """Trials side by side on the cluster as it is now."""
-    have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    places = [have.get("CPU", 1.0) / cpus] + ([have.get("GPU", 0.0) / gpus] if gpus else [])
-    return max(1, int(min(places)))
 
 
 class _GridTrial(tune.Trainable):

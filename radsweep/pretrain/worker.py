@@ -51,6 +51,19 @@ class Workers:
     """Where log rows also go live, as ``check_log_to`` gives it; None is nowhere."""
     max_failures: int = 3
     """Restarts after a lost process or machine, each from the newest checkpoint."""
+    hung_seconds: int = 600
+    """A rank for which the others wait so long counts as lost, and the group begins again: more
+    than the slowest checkpoint takes. Ray Train's own barriers: ``sweep.cluster.QUIET``."""
+
+    @property
+    def all_cpus(self) -> float:
+        """What the cell takes of the cluster."""
+        return self.count * (self.cpus + self.stream_cpus)
+
+    @property
+    def all_gpus(self) -> float:
+        """The same of GPUs."""
+        return self.count * self.gpus
 
 
 def _batches(cell: Cell, store: Store, workers: Workers) -> Any:
@@ -157,6 +170,7 @@ def _answer(
     return {"state": "done", "record": asdict(record)}
 
 
+<<<<<<< HEAD
 def _no_room(cell: Cell, ranks: Ranks, workers: Workers, fault: Exception) -> str:
     share = cell.budget.batch_size // ranks.size
     at_once = min(share, workers.images_at_once or share)
@@ -166,13 +180,30 @@ def _no_room(cell: Cell, ranks: Ranks, workers: Workers, fault: Exception) -> st
         f"{cell.name}: no memory for {at_once} images at once on {ranks.device} ({said}); give "
         f"{less}more --workers or a larger device"
     )
+=======
+def check_share(cell: Cell, workers: Workers) -> None:
+    """Raise SpecError unless the processes can share the global batch evenly.
+
+    A rest that nobody takes would be counted as seen: the cell would spend less than its budget.
+    """
+    batch_size, count = cell.budget.batch_size, workers.count
+    if not cell.is_baseline and batch_size % count:
+        fit = [number for number in range(1, batch_size + 1) if batch_size % number == 0]
+        near = {max(n for n in fit if n <= count), min(n for n in fit if n >= min(count, fit[-1]))}
+        raise SpecError(
+            f"{cell.name}: a batch of {batch_size} images is not {count} equal shares; give "
+            f"--workers {' or '.join(str(number) for number in sorted(near))}"
+        )
+>>>>>>> work7
 
 
 def run_cell(cell: Cell, store: Store, workers: Workers) -> Record:
     """Pretrain one cell to its end on the connected cluster, from wherever it stands.
 
-    Raises CellError with the cell's end state, or Ray's own error after ``max_failures`` restarts.
+    Raises CellError with the cell's end state, Ray's own error after ``max_failures`` restarts, or
+    what ``check_share`` raises.
     """
+    check_share(cell, workers)
     while (answer := _attempt(cell, store, workers))["state"] == "preempted":
         # Ray starts nothing on a node that is about to go, so the next attempt is elsewhere.
         continue
@@ -207,7 +238,9 @@ def _fit_with_ray_train(cell: Cell, store: Store, workers: Workers) -> dict[str,
     trainer = TorchTrainer(
         _train,  # type: ignore[arg-type]
         train_loop_config={"cell": cell, "store": store, "workers": workers},
-        torch_config=TorchConfig(backend="nccl" if workers.gpus else "gloo"),
+        torch_config=TorchConfig(
+            backend="nccl" if workers.gpus else "gloo", timeout_s=workers.hung_seconds
+        ),
         scaling_config=ScalingConfig(
             num_workers=workers.count, use_gpu=workers.gpus > 0, resources_per_worker=resources
         ),
@@ -216,7 +249,7 @@ def _fit_with_ray_train(cell: Cell, store: Store, workers: Workers) -> dict[str,
             name=cell.name,
             storage_path=os.path.join(store.url, "ray_train"),
             # A machine that is taken away is no fault of the cell, however often it happens.
-            failure_config=FailureConfig(
+            failure_config=FailureConfig(  # type: ignore[call-arg]
                 max_failures=workers.max_failures, max_preemption_failures=-1
             ),
         ),

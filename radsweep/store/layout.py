@@ -8,12 +8,15 @@ put in one request. Nothing is appended to and nothing is renamed afterwards, so
 will do.
 """
 
+import errno
 import io
 import json
 import os
 import secrets
+import time
+from collections.abc import Callable
 from pathlib import PurePosixPath
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import fsspec
 import polars as pl
@@ -21,6 +24,18 @@ import polars as pl
 from radsweep.errors import StoreError
 
 LOCAL_PROTOCOLS = ("file", "local")
+
+PAUSES_SECONDS = (0.5, 2.0, 8.0)
+"""Between tries of what may have been the store's bad moment: busy, timed out, an internal error.
+The clients of object stores try again by themselves first."""
+
+PASSING = {
+    *(errno.EIO, errno.EBUSY, errno.EAGAIN, errno.EINTR, errno.ESTALE, errno.ETIMEDOUT),
+    *(errno.ECONNRESET, errno.ECONNABORTED, errno.ECONNREFUSED, errno.EPIPE, errno.ENETUNREACH),
+}
+FULL = {errno.ENOSPC, errno.EDQUOT}
+
+Answer = TypeVar("Answer")
 
 
 class Store:
@@ -79,7 +94,7 @@ class Store:
     def read_bytes(self, path: str) -> bytes:
         """The whole file. Raises StoreError if it is not there."""
         try:
-            return cast(bytes, self._fs.cat_file(self.full(path)))
+            return self._patiently(path, lambda: cast(bytes, self._fs.cat_file(self.full(path))))
         except FileNotFoundError as fault:
             raise StoreError(f"{path} is not in the store {self.url}") from fault
 
@@ -88,11 +103,18 @@ class Store:
 
         Raises StoreError if a file is not there or a range is short.
         """
+        if not path_start_end:
+            return []
         paths = [self.full(path) for path, _, _ in path_start_end]
         starts = [start for _, start, _ in path_start_end]
         ends = [end for _, _, end in path_start_end]
         try:
-            found = cast(list[bytes], self._fs.cat_ranges(paths, starts, ends, on_error="raise"))
+            found = self._patiently(
+                path_start_end[0][0],
+                lambda: cast(
+                    list[bytes], self._fs.cat_ranges(paths, starts, ends, on_error="raise")
+                ),
+            )
         except FileNotFoundError as fault:
             raise StoreError(
                 f"a pixel shard is missing from the store {self.url}: {fault}"
@@ -105,11 +127,15 @@ class Store:
         return found
 
     def write_bytes(self, path: str, data: bytes) -> None:
-        """Put a file there, whole or not at all; replaces what was there."""
-        full = self.full(path)
-        if not self.is_local:
-            self._fs.pipe_file(full, data)
-            return
+        """Put a file there, whole or not at all; replaces what was there.
+
+        Raises StoreError where the store is full, or fails for longer than a moment.
+        """
+        write = self._write_local if self.is_local else self._fs.pipe_file
+        self._patiently(path, lambda: write(self.full(path), data))
+
+    @staticmethod
+    def _write_local(full: str, data: bytes) -> None:
         os.makedirs(os.path.dirname(full), exist_ok=True)
         beside = f"{full}.{secrets.token_hex(4)}.partial"
         try:
@@ -121,6 +147,27 @@ class Store:
         finally:
             if os.path.exists(beside):
                 os.remove(beside)
+
+    def _patiently(self, path: str, do: Callable[[], Answer]) -> Answer:
+        for pause in (*PAUSES_SECONDS, None):
+            try:
+                return do()
+            except OSError as fault:
+                if fault.errno in FULL:
+                    raise StoreError(
+                        f"the store {self.url} is full: {path} was not written; make room and run "
+                        "the same command again, it goes on from what is there"
+                    ) from fault
+                if fault.errno not in PASSING and not isinstance(fault, TimeoutError):
+                    raise
+                if pause is None:
+                    raise StoreError(
+                        f"the store {self.url} fails at {path} ({type(fault).__name__}: {fault}), "
+                        f"{1 + len(PAUSES_SECONDS)} times in {sum(PAUSES_SECONDS):g} s; once it "
+                        "answers, run the same command again, it goes on from what is there"
+                    ) from fault
+                time.sleep(pause)
+        raise AssertionError("the last try either returns or raises")
 
     def create_bytes(self, path: str, data: bytes) -> bool:
         """Put a file there only if none is; False if there is one. The base of every claim."""

@@ -6,6 +6,7 @@ A cell's folder holds ``spec.json`` (its identity, written first), ``state.json`
 """
 
 import json
+import logging
 import os
 import platform
 import secrets
@@ -23,6 +24,7 @@ from radsweep.errors import LeaseLostError, StoreError
 from radsweep.specs import Cell
 from radsweep.store.layout import Store, cell_folder
 
+LOGGER = logging.getLogger(__name__)
 STATES = ("waiting", "running", "done", "failed", "collapsed", "diverged", "preempted")
 HEARTBEAT_S = 10.0
 STALE_AFTER_S = 60.0
@@ -181,8 +183,15 @@ class CellStore:
         finally:
             stop.set()
             beats.join()
+            self._release(holder)
+
+    def _release(self, holder: str) -> None:
+        try:
             if self._holder() == holder:
                 self.store.delete(self.path("lease.json"))
+        except OSError as fault:
+            # It goes stale by itself; what the block raised is what matters.
+            LOGGER.warning("%s: the lease stays, the store fails: %s", self.cell, fault)
 
     def _claim(self, holder: str) -> bool:
         lease = json.dumps(_lease(holder)).encode()
@@ -205,9 +214,13 @@ class CellStore:
 
     def _beat(self, holder: str, stop: threading.Event) -> None:
         while not stop.wait(HEARTBEAT_S):
-            if self._holder() != holder:
-                return
-            self.store.write_json(self.path("lease.json"), _lease(holder))
+            try:
+                if self._holder() != holder:
+                    return
+                self.store.write_json(self.path("lease.json"), _lease(holder))
+            except (OSError, StoreError) as fault:
+                # It may answer at the next beat; if not, the lease goes stale, and is lost.
+                LOGGER.warning("%s: no heartbeat, the store fails: %s", self.cell, fault)
 
     def check_lease(self, holder: str) -> None:
         """Raise LeaseLostError unless ``holder`` still holds the cell."""

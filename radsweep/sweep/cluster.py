@@ -15,6 +15,9 @@ QUIET = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     # After a node is lost the old size is tried for so long before a smaller one.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
+    # A rank that stands still is waited for so long at Ray Train's barriers, which is for ever
+    # unless it is told; at PyTorch's own for ``Workers.hung_seconds``.
+    "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": "600",
     # Of a notice that may be 30 s long, Ray Train would lose 5 s before it looks.
     "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "2",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",

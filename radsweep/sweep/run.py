@@ -1,14 +1,18 @@
 """Drive a sweep: pretrain what is missing, score what is unscored, fit the laws.
 
+A cell is scored as soon as it is trained where the cluster has room beside those that train still,
+and after all of them where it has none.
+
 Any number of drivers may work on one sweep. Who does what is decided in the store by leases, so
 that none of them is precious: a killed one loses at most the steps since the last checkpoint of its
 cells.
 """
 
 import fnmatch
+import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,15 +21,15 @@ import polars as pl
 
 from radsweep import __version__
 from radsweep.corpus.manifest import Corpus
-from radsweep.errors import CellError, LeaseLostError, RadsweepError
-from radsweep.evaluate.grid import pending_units, run_grid
+from radsweep.errors import CellError, LeaseLostError, RadsweepError, StoreError
+from radsweep.evaluate.grid import pending_units, places, run_grid
 from radsweep.evaluate.label_gains import label_gains
 from radsweep.evaluate.slices import headline_slices
 from radsweep.evaluate.trial import make_task
 from radsweep.evaluate.wanted import scored_corpus
 from radsweep.keys import canonical, canonical_json, key_of
 from radsweep.laws.answers import fits_table
-from radsweep.pretrain.worker import Workers, run_cell
+from radsweep.pretrain.worker import Workers, check_share, run_cell
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store, layout
 from radsweep.store.record import CellStore
@@ -53,7 +57,7 @@ class Observer(Protocol):
         """One cell left the queue."""
 
     def grid(self, done: int, total: int) -> None:
-        """So many of the evaluation's units are done."""
+        """So many of the units that are evaluated now are done: there may be several rounds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,10 +150,12 @@ def run(sweep: Sweep, store: Store, options: RunOptions, observer: Observer) -> 
     Raises SpecError or StoreError for a fault of the user before compute is spent.
     """
     store.check_writable()
-    check(sweep, store)
-    declare(sweep, store)
     cells = tuple(cell for cell in sweep.cells() if fnmatch.fnmatch(cell.name, options.only))
     missing = tuple(cell for cell in cells if not CellStore(store, cell.name).is_done)
+    for cell in missing:
+        check_share(cell, options.workers_for(cell))
+    check(sweep, store)
+    declare(sweep, store)
     observer.cells(missing, len(cells) - len(missing))
     failures: list[tuple[str, str]] = []
     if missing or pending_units(store, sweep, cells):
@@ -157,15 +163,7 @@ def run(sweep: Sweep, store: Store, options: RunOptions, observer: Observer) -> 
         with connected(options.address, options.cpus), watching(options.watch_spot):
             failures += _pretrain(missing, sweep, store, options, observer)
             finished = tuple(cell for cell in cells if CellStore(store, cell.name).is_done)
-            if sweep.protocol is not None:
-                failures += run_grid(
-                    store,
-                    sweep,
-                    finished,
-                    cpus=options.trial_cpus,
-                    gpus=options.trial_gpus,
-                    progress=observer.grid,
-                )
+            failures += _score(finished, sweep, store, options, observer)
     scores = read_scores(sweep, store)
     if scores.height:
         keep_answers(sweep, store, scores)
@@ -185,23 +183,70 @@ def _pretrain(
     if limits is not None:
         ledger = Ledger(sweep, store, limits, options.workers_for)
 
+    telling = threading.Lock()
+
     def drive(cell: Cell) -> tuple[str, str | None]:
         # Asked as its turn comes, and not before: the cells before it have a price by then.
         reason = None if ledger is None else ledger.refuses(cell)
-        if reason is not None:
-            return "waiting", reason
-        return drive_cell(cell, store, options.workers_for(cell))
+        state = "waiting"
+        if reason is None:
+            state, reason = drive_cell(cell, store, options.workers_for(cell))
+        with telling:
+            observer.cell_ended(cell, state, reason)
+        return state, reason
 
     failures = []
     with ThreadPoolExecutor(max_workers=options.at_once) as pool:
         futures = {pool.submit(drive, cell): cell for cell in missing}
-        for future in as_completed(futures):
-            cell = futures[future]
-            state, reason = future.result()
-            observer.cell_ended(cell, state, reason)
-            if reason is not None:
-                failures.append((cell.name, f"{state}: {reason}"))
+        left = set(futures)
+        while left:
+            ended, left = wait(left, return_when=FIRST_COMPLETED)
+            finished = []
+            for future in ended:
+                cell, (state, reason) = futures[future], future.result()
+                if reason is None:
+                    finished.append(cell)
+                else:
+                    failures.append((cell.name, f"{state}: {reason}"))
+            if left and finished:
+                # What fails here is tried once more when all are trained, and told then.
+                training = [options.workers_for(futures[future]) for future in left]
+                _score(tuple(finished), sweep, store, options, observer, training)
     return failures
+
+
+def _score(
+    cells: tuple[Cell, ...],
+    sweep: Sweep,
+    store: Store,
+    options: RunOptions,
+    observer: Observer,
+    training: Sequence[Workers] = (),
+) -> list[tuple[str, str]]:
+    """Evaluate finished cells; beside those in ``training`` only where the cluster has room.
+
+    So neither waits for what the other holds. Returns what failed and why.
+    """
+    if sweep.protocol is None:
+        return []
+    side_by_side = min(options.at_once, len(training))
+    room = places(
+        options.trial_cpus,
+        options.trial_gpus,
+        taken_cpus=side_by_side * max((one.all_cpus for one in training), default=0.0),
+        taken_gpus=side_by_side * max((one.all_gpus for one in training), default=0.0),
+    )
+    if training and not room:
+        return []
+    return run_grid(
+        store,
+        sweep,
+        cells,
+        cpus=options.trial_cpus,
+        gpus=options.trial_gpus,
+        at_once=max(1, room),
+        progress=observer.grid,
+    )
 
 
 def drive_cell(cell: Cell, store: Store, workers: Workers) -> tuple[str, str | None]:
@@ -239,9 +284,13 @@ def _drive_held(
         # Whatever it is (ours, Ray's, out of memory), the cell is reported and the others go on.
         state = fault.state if isinstance(fault, CellError) else "failed"
         reason = str(fault) if isinstance(fault, RadsweepError) else _in_a_line(fault)
-        # How far it came, and in how long, is what it cost.
-        told = {name: value for name, value in corner.state().items() if name in COST}
-        corner.set_state(state, reason=reason, **told)
+        try:
+            # How far it came, and in how long, is what it cost.
+            told = {name: value for name, value in corner.state().items() if name in COST}
+            corner.set_state(state, reason=reason, **told)
+        except (OSError, StoreError) as second:
+            # The cell is reported all the same; its state in the store is as it was.
+            reason += f" (and the store did not take that down: {_in_a_line(second)})"
         return state, reason
 
 

@@ -305,7 +305,13 @@ def test_the_grid_on_ray_gives_the_numbers_of_the_local_one(
     )
     try:
         failed = run_grid(
-            store, toy.sweep(), CELLS, cpus=1, gpus=0, progress=lambda *s: told.append(s)
+            store,
+            toy.sweep(),
+            CELLS,
+            cpus=1,
+            gpus=0,
+            at_once=2,
+            progress=lambda *s: told.append(s),
         )
     finally:
         ray.shutdown()

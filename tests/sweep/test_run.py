@@ -200,6 +200,28 @@ def test_what_hangs_on_tunes_searcher_can_be_pickled_and_still_tells() -> None:
     assert told == [(1, 2)]
 
 
+def test_processes_that_cannot_share_a_batch_evenly_are_refused_before_compute(
+    store: Store,
+) -> None:
+    size = CELL.budget.batch_size
+    for count in (divisor for divisor in range(1, size + 1) if size % divisor == 0):
+        worker.check_share(CELL, Workers(count=count))
+    assert size == 8
+    said = "a batch of 8 images is not 3 equal shares; give --workers 2 or 4"
+    with pytest.raises(SpecError, match=said):
+        worker.check_share(CELL, Workers(count=3))
+    with pytest.raises(SpecError, match=r"give --workers 8$"):
+        worker.check_share(CELL, Workers(count=16))
+    options = run.RunOptions(workers_for=lambda cell: Workers(count=3))
+    with pytest.raises(SpecError, match=said):
+        run.run(sweep("findings"), store, options, Nothing())  # type: ignore[arg-type]
+    # Neither is a process started, nor is the cell's budget said to be spent.
+    assert run.drive_cell(CELL, store, Workers(count=3))[0] == "failed"
+    baseline = sweep().cells()[0]
+    assert baseline.is_baseline
+    worker.check_share(baseline, Workers(count=3))
+
+
 class Nothing:
     """A schedule with no steps."""
 
