@@ -170,7 +170,6 @@ def _answer(
     return {"state": "done", "record": asdict(record)}
 
 
-<<<<<<< HEAD
 def _no_room(cell: Cell, ranks: Ranks, workers: Workers, fault: Exception) -> str:
     share = cell.budget.batch_size // ranks.size
     at_once = min(share, workers.images_at_once or share)
@@ -180,7 +179,8 @@ def _no_room(cell: Cell, ranks: Ranks, workers: Workers, fault: Exception) -> st
         f"{cell.name}: no memory for {at_once} images at once on {ranks.device} ({said}); give "
         f"{less}more --workers or a larger device"
     )
-=======
+
+
 def check_share(cell: Cell, workers: Workers) -> None:
     """Raise SpecError unless the processes can share the global batch evenly.
 
@@ -194,7 +194,6 @@ def check_share(cell: Cell, workers: Workers) -> None:
             f"{cell.name}: a batch of {batch_size} images is not {count} equal shares; give "
             f"--workers {' or '.join(str(number) for number in sorted(near))}"
         )
->>>>>>> work7
 
 
 def run_cell(cell: Cell, store: Store, workers: Workers) -> Record:
