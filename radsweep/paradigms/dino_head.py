@@ -50,7 +50,7 @@ class Prototypes(nn.Module):
         One by one: joined, they would be copied whole in the backward pass, which are gigabytes.
         """
         weight = self.scale * F.normalize(self.direction, dim=1)
-        return [F.linear(group, weight) for group in x.split(sizes)]
+        return [F.linear(group, weight) for group in torch.split(x, sizes)]
 
 
 @final
