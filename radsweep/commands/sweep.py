@@ -104,6 +104,12 @@ def run(
         str, typer.Option(help="Of the price table, for the limits")
     ] = "aws-g6e-1xL40S",
     prices: Annotated[Path | None, typer.Option(help="Your own price table (TOML)")] = None,
+    webhook: Annotated[
+        str | None, typer.Option(help="URL that is sent the outcome as JSON at the end")
+    ] = None,
+    log_json: Annotated[
+        Path | None, typer.Option(help="Append a line of JSON for each thing that happens")
+    ] = None,
 ) -> None:
     """What is missing: pretraining, then scores, laws, dashboard; on a laptop or on a cluster."""
     from radsweep.loggers.base import check_log_to
@@ -117,7 +123,10 @@ def run(
     from radsweep.sweep.run import run as drive
     from radsweep.sweep.show import terminal_observer
     from radsweep.sweep.summary import answers_panel
+    from radsweep.sweep.tell import check_webhook, journal, outcome_message, post
 
+    if webhook is not None:
+        check_webhook(webhook)
     root = open_store(store)
     loaded = load_sweep(sweep)
     for warning in warnings(loaded, check(loaded, root)):
@@ -148,7 +157,10 @@ def run(
         watch_spot=watch_spot,
         limits=limits,
     )
-    with terminal_observer(root, console) as observer:
+    with (
+        terminal_observer(root, console) as terminal,
+        journal(loaded.name, log_json, terminal) as observer,
+    ):
         outcome = drive(loaded, root, options, observer)
     console.print(
         f"{len(outcome.trained)} cells trained, {outcome.scores:,} score rows, "
@@ -162,6 +174,10 @@ def run(
     if fresh is not None and len(fresh.scores):
         console.print(answers_panel(fresh.answers))
     console.print(f"dashboard: {page_address(loaded.name, root)}", soft_wrap=True)
+    if webhook is not None:
+        fault = post(webhook, outcome_message(loaded, root, outcome))
+        if fault is not None:
+            console.print(f"the webhook was not told: {fault}", style="yellow", markup=False)
     if not outcome.is_complete:
         raise typer.Exit(1)
 

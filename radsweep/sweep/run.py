@@ -53,6 +53,9 @@ class Observer(Protocol):
     def cells(self, cells: tuple[Cell, ...], done: int) -> None:
         """Pretraining begins with these cells missing, and so many done before."""
 
+    def cell_began(self, cell: Cell) -> None:
+        """One cell's turn came; told from a thread of its own, as is its end."""
+
     def cell_ended(self, cell: Cell, state: str, reason: str | None) -> None:
         """One cell left the queue."""
 
@@ -190,6 +193,8 @@ def _pretrain(
         reason = None if ledger is None else ledger.refuses(cell)
         state = "waiting"
         if reason is None:
+            with telling:
+                observer.cell_began(cell)
             state, reason = drive_cell(cell, store, options.workers_for(cell))
         with telling:
             observer.cell_ended(cell, state, reason)

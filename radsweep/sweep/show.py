@@ -74,6 +74,9 @@ class TerminalObserver:
         if done:
             self._console.print(f"[dim]{done} cells were done before[/dim]")
 
+    def cell_began(self, cell: Cell) -> None:
+        """Nothing: the bar shows it once it says of itself that it runs."""
+
     def cell_ended(self, cell: Cell, state: str, reason: str | None) -> None:
         """A line with the cell's figures, or with what went wrong."""
         self._missing.pop(cell.name, None)

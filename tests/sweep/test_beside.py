@@ -42,6 +42,9 @@ class Watcher:
     def cells(self, cells: tuple[Cell, ...], done: int) -> None:
         assert len(cells) + done == len(self._cells)
 
+    def cell_began(self, cell: Cell) -> None:
+        assert cell.name
+
     def cell_ended(self, cell: Cell, state: str, reason: str | None) -> None:
         self.ended.append(f"{cell.name} {state}")
 

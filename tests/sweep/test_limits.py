@@ -62,6 +62,9 @@ class Told:
     def cells(self, cells: tuple[Cell, ...], done: int) -> None:
         self.missing = cells
 
+    def cell_began(self, cell: Cell) -> None:
+        assert cell.name
+
     def cell_ended(self, cell: Cell, state: str, reason: str | None) -> None:
         self.ended.append((cell.name, state, reason))
 
