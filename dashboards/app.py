@@ -22,6 +22,7 @@ from radsweep.dashboards.blocks import (
     Line,
     Listing,
     Note,
+    Page,
     Picture,
     file_name,
     panel_filter,
@@ -167,6 +168,10 @@ def _header(shown: Book) -> list[Any]:
     return [html.P("radsweep", className="mark"), html.H1(shown.name), facts]
 
 
+def _page(shown: Book, name: str) -> Page:
+    return next((page for page in shown.pages if page.name == name), shown.pages[0])
+
+
 class Reader:
     """Reads the tables and lays a page out again only when something in them has changed."""
 
@@ -192,9 +197,12 @@ class Reader:
                     self._tables, self._seen, self._books = tables, seen, {}
             assert self._tables is not None
             name = page if page in PAGES else PAGES[0]
-            if name not in self._books:
-                self._books[name] = book(self._tables, [name])
-            return self._books[name], "-".join(map(str, self._seen or ()))
+            shown = self._books.get(name) or book(self._tables, [name])
+            self._books[name] = shown
+            if name == "images" and any(isinstance(b, Note) for b in _page(shown, name).blocks):
+                # Why there are no films may have passed by the next time.
+                del self._books[name]
+            return shown, "-".join(map(str, self._seen or ()))
 
 
 def build_app(load: Callable[[], Tables], refresh_seconds: float = REFRESH_SECONDS) -> dash.Dash:
@@ -246,7 +254,7 @@ def build_app(load: Callable[[], Tables], refresh_seconds: float = REFRESH_SECON
             shown, seen = reader.read(wanted, again=is_tick)
         except RadsweepError as error:
             return [html.H1("radsweep")], [], html.P(str(error), className="note"), None
-        chosen = next((page for page in shown.pages if page.name == wanted), shown.pages[0])
+        chosen = _page(shown, wanted)
         if mark == f"{chosen.name}-{seen}":
             raise dash.exceptions.PreventUpdate
         links = [

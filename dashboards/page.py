@@ -188,8 +188,9 @@ def render(shown: Book) -> str:
 </header>
 <nav aria-label="Pages"><div class="column">{"".join(links)}</div></nav>
 <main class="column">{"".join(sections)}</main>
-<footer class="column">Intervals are 95% percentile intervals over resamples of the test patients,
-shared by all encoders, and of the training seeds where there are several.</footer>
+<footer class="column">Intervals are 95% intervals over resamples of the test patients, shared by
+all encoders. Those of curves, differences, laws and forecasts hold the training seeds as well,
+where there are several; those of single labels and slices do not.</footer>
 <script type="application/json" id="figures">{data}</script>
 <script id="plotly">{get_plotlyjs()}</script>
 <script>{asset("page.js")}radsweep.boot();</script>

@@ -1,4 +1,4 @@
-"""Does a score hold for everybody: for each view, sex, age band and scanner alike?"""
+"""Does a score hold for everybody: for each view, sex and age band alike?"""
 
 from __future__ import annotations
 
@@ -29,11 +29,14 @@ def points(tables: Tables) -> pl.DataFrame:
     """
     if not len(tables.slices):
         return pl.DataFrame(schema=SCHEMA)
-    cells = tables.cells.select("cell", "images", arm="paradigm")
-    largest = tables.cells["images"].max()
+    cells = tables.scores.select("cell", "paradigm", "start_from", "images").unique()
+    several = pl.col("start_from").n_unique().over("paradigm") > 1
+    named = pl.when(several).then(pl.format("{} from {}", "paradigm", "start_from"))
+    rows = tables.slices.join(
+        cells.select("cell", "images", arm=named.otherwise("paradigm")), on="cell"
+    )
     found: pl.DataFrame = (
-        tables.slices.join(cells, on="cell")
-        .filter(pl.col("images").is_in([0, largest]))
+        rows.filter(pl.col("images").is_in([0, rows["images"].max()]))
         .group_by("task", "probe", "metric", "by", "slice", "arm", "images")
         .agg(
             pl.col("n_test").first(),

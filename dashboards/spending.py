@@ -27,7 +27,8 @@ LOST = ("failed", "collapsed", "diverged")
 
 def on_cpu(tables: Tables) -> bool:
     """Whether any cell was trained without a GPU."""
-    return bool((tables.cells["device"].drop_nulls() == "cpu").any())
+    trained = tables.cells.filter(pl.col("images") > 0)
+    return bool((trained["device"].drop_nulls() == "cpu").any())
 
 
 def points(tables: Tables) -> pl.DataFrame:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -89,6 +91,8 @@ class Tables:
         """
         values = self.scores.select("value")
         frames = (values, self.cells, self.steps, self.label_gains, self.slices)
-        return tuple(
-            part for f in frames for part in (len(f), int(f.hash_rows().sum()) if len(f) else 0)
+        said = zlib.crc32(json.dumps(self.sweep, sort_keys=True, default=str).encode())
+        return (
+            said,
+            *(part for f in frames for part in (len(f), int(f.hash_rows().sum()) if len(f) else 0)),
         )

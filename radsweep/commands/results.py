@@ -36,7 +36,7 @@ def scores(
         str | None,
         typer.Option(
             "--slice",
-            help="Scores within each view, projection, sex, age (band) or scanner, instead of all",
+            help="Scores within each view, projection, sex or age (band), instead of all",
         ),
     ] = None,
     as_json: JsonOption = False,

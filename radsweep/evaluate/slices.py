@@ -1,6 +1,6 @@
 """Does a score hold for everybody? Every metric within each slice of test, from stored predictions.
 
-A slice is the test images of one view, projection, sex, age band or scanner. Its images keep the
+A slice is the test images of one view, projection, sex or age band. Its images keep the
 resamples that they have in the whole, so that two slices, or a slice and the whole, pair. No Ray,
 nothing is trained, no encoder runs.
 """
@@ -37,7 +37,6 @@ COLUMNS = {
     "projection": "projection",
     "sex": "sex",
     "age": "age_years",
-    "scanner": "scanner",
 }
 """Kind of slice -> column of the manifest; a corpus need not have all of them."""
 
@@ -165,13 +164,16 @@ def _rows(measured: Sequence[Measurement], part: TaskData) -> Iterator[dict[str,
     """One per metric and label, with a value or with a reason."""
     short: dict[str, list[str]] = {}
     for one in measured:
-        if one.label != MACRO and one.patients < MIN_PATIENTS:
+        # What an encoder wrote of a finding that nobody here has must not decide whether it counts.
+        has_few = one.positives is not None and one.positives < MIN_PATIENTS
+        if one.label != MACRO and (has_few or one.patients < MIN_PATIENTS):
             short.setdefault(one.metric, []).append(one.label)
     for one in measured:
         lacking = short.get(one.metric, [])
         reason = None
         if one.label in lacking:
-            reason = f"rests on {one.patients:g} patients here; at least {MIN_PATIENTS} are needed"
+            rests_on = min(one.patients, one.patients if one.positives is None else one.positives)
+            reason = f"rests on {rests_on:g} patients here; at least {MIN_PATIENTS} are needed"
         elif one.label == MACRO and lacking:
             reason = f"too few patients here for {', '.join(lacking)}"
         elif not np.isfinite(one.values[0]):

@@ -110,7 +110,8 @@ def _train(config: dict[str, Any]) -> dict[str, Any]:
 
 def _alone(cell: Cell, store: Store, workers: Workers) -> dict[str, Any]:
     """The whole cell in this process."""
-    device = torch.device("cuda" if workers.gpus else "cpu")
+    # A baseline is only loaded, and may be on a node that has no GPU.
+    device = torch.device("cuda" if workers.gpus and not cell.is_baseline else "cpu")
     torch.set_num_threads(max(1, int(workers.cpus)))
     ranks = Ranks(device=device)
     with _watchers(cell, workers) as tell:

@@ -30,8 +30,8 @@ def alike(corpus: Corpus, maps: pl.DataFrame, cells: Sequence[Cell]) -> Films:
     pixels = films_by_id(corpus, images)
     films = []
     for number, image in enumerate(images, 1):
-        for paradigm in dict.fromkeys(cell.recipe.paradigm for cell in cells):
-            own = [cell for cell in cells if cell.recipe.paradigm == paradigm]
+        for recipe in dict.fromkeys(_recipe(cell, cells) for cell in cells):
+            own = [cell for cell in cells if _recipe(cell, cells) == recipe]
             mine = maps.filter(
                 pl.col("image_id") == image, pl.col("cell").is_in([c.name for c in own])
             )
@@ -43,7 +43,7 @@ def alike(corpus: Corpus, maps: pl.DataFrame, cells: Sequence[Cell]) -> Films:
                 ("Rows", ", ".join(_scale(cell) for cell in shown)),
                 ("Columns", "the film with the query, then four levels, shallow to deep"),
             )
-            films.append(Film(f"Film {number}, {paradigm_title(paradigm)}", png(picture), lines))
+            films.append(Film(f"Film {number}, {paradigm_title(recipe)}", png(picture), lines))
     return Films(
         "What each encoder takes to be alike",
         "Cosine similarity of the patch at the cross, on a line or tube where the film has one, "
@@ -52,6 +52,13 @@ def alike(corpus: Corpus, maps: pl.DataFrame, cells: Sequence[Cell]) -> Films:
         (("alike (1)", _hex(COLOURS[-1])), ("unlike (0 or less)", _hex(COLOURS[0]))),
         tuple(films),
     )
+
+
+def _recipe(cell: Cell, cells: Sequence[Cell]) -> str:
+    """The paradigm, with its start where the paradigm has several."""
+    paradigm, start = cell.recipe.paradigm, cell.recipe.start_from
+    starts = {one.recipe.start_from for one in cells if one.recipe.paradigm == paradigm}
+    return paradigm if len(starts) == 1 else f"{paradigm} from {start}"
 
 
 def _scale(cell: Cell) -> str:

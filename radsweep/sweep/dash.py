@@ -68,14 +68,15 @@ def _said(sweep: Sweep, store: Store, name: str) -> Any:
 def keep_page(sweep: Sweep, store: Store) -> Tables | None:
     """Write the page, unless it shows just this already; gives what is new on it.
 
-    It shows the scores (what the fits were made of says which: ``run.keep_answers``), the sweep's
-    own words (whether films may be shown among them) and how its cells stand, and why.
+    It shows the scores (what the fits were made of says which: ``run.keep_answers``), the plan, the
+    sweep's own words (whether films may be shown among them) and how its cells stand, and why.
     """
     made_of = sweep_file(sweep.name, "html.json")
     states = read_cells(sweep, store).select("cell", "state", "reason").rows()
     now = {
         "fits": _said(sweep, store, "fits.json"),
         "similarity": _said(sweep, store, "similarity.json"),
+        "plan": _said(sweep, store, "plan.json"),
         "sweep": key_of(canonical(sweep)),
         "cells": key_of([list(row) for row in states]),
     }

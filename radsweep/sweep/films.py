@@ -23,7 +23,7 @@ from radsweep.store import Store
 from radsweep.store.layout import predictions_file
 from radsweep.sweep.alike import alike
 from radsweep.sweep.pictures import Pixels, png, read_films, reader_of
-from radsweep.sweep.similarity import shown_cells, similarity_file
+from radsweep.sweep.similarity import kept_maps, shown_cells
 from radsweep.tasks.base import Task
 from radsweep.tasks.lines_tubes_seg import unpacked
 from radsweep.tasks.statements import asserted
@@ -76,8 +76,8 @@ def films_of(sweep: Sweep, store: Store) -> tuple[Films, ...]:
         for row in wanted(store, sweep, sweep.cells())
         if store.exists(predictions_file(row.trial))
     ]
-    has_maps = store.exists(similarity_file(sweep.name))
-    if not rows and not has_maps:
+    maps = kept_maps(sweep, store)
+    if not rows and maps is None:
         return ()
     corpus = Corpus.open(store, scored_corpus(sweep, sweep.protocol))
     blocks = []
@@ -88,8 +88,7 @@ def films_of(sweep: Sweep, store: Store) -> tuple[Films, ...]:
         shown = _best(store, [row for row in rows if row.unit.task == task], rate)
         if shown is not None:
             blocks.append(show(corpus, shown))
-    if has_maps:
-        maps = store.read_table(similarity_file(sweep.name))
+    if maps is not None:
         blocks.append(alike(corpus, maps, shown_cells(sweep, store)))
     return tuple(blocks)
 

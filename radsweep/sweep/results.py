@@ -171,13 +171,17 @@ def _kept_table(sweep: Sweep, store: Store, name: str, schema: pl.Schema) -> pl.
 
 
 def read_sweep(sweep: Sweep, store: Store, kept: Kept | None = None) -> dict[str, Any]:
-    """What the sweep is: its spec, its corpus card, its plan, and what code made its encoders."""
+    """What the sweep is: its spec, corpus card and plan, and what code made its encoders.
+
+    ``films`` says what the patch-similarity maps were made of: it differs where they do.
+    """
     try:
         card = store.read_json(f"{layout.corpus_folder(sweep.corpus)}/card.json")
     except StoreError:
         card = {}
     records = read_records(sweep, store, kept).values()
     plan = layout.sweep_file(sweep.name, "plan.json")
+    maps = layout.sweep_file(sweep.name, "similarity.json")
     return {
         "name": sweep.name,
         "corpus": sweep.corpus,
@@ -185,6 +189,7 @@ def read_sweep(sweep: Sweep, store: Store, kept: Kept | None = None) -> dict[str
         "card": card,
         "code_version": ", ".join(sorted({record.code_version for record in records})),
         "plan": store.read_json(plan) if store.exists(plan) else None,
+        "films": store.read_json(maps) if store.exists(maps) else None,
     }
 
 

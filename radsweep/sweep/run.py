@@ -128,7 +128,7 @@ def keep_answers(sweep: Sweep, store: Store, scores: pl.DataFrame) -> None:
         gains = label_gains(store, sweep, cells)
         store.write_table(layout.sweep_file(sweep.name, "label_gains.parquet"), gains)
         # Every scale within every slice would be more than anybody reads.
-        ends = tuple(c for c in cells if c.subset.images in (0, sweep.images[-1]))
+        ends = tuple(c for c in cells if c.subset.images in (0, scores["images"].max()))
         slices = headline_slices(store, sweep, ends)
         store.write_table(layout.sweep_file(sweep.name, "slices.parquet"), slices)
         store.write_json(made_of, {"scores": key})
@@ -170,13 +170,22 @@ def run(sweep: Sweep, store: Store, options: RunOptions, observer: Observer) -> 
     scores = read_scores(sweep, store)
     if scores.height:
         keep_answers(sweep, store, scores)
-    keep_similarity(sweep, store)
+    failures += _keep_maps(sweep, store)
     failed = {name for name, _ in failures}
     return Outcome(
         trained=tuple(cell.name for cell in missing if cell.name not in failed),
         failures=tuple(failures),
         scores=scores.height,
     )
+
+
+def _keep_maps(sweep: Sweep, store: Store) -> list[tuple[str, str]]:
+    """Maps for those who look; whatever they fail of, the numbers stand and the run has its end."""
+    try:
+        keep_similarity(sweep, store)
+    except Exception as fault:
+        return [("patch-similarity maps", _in_a_line(fault))]
+    return []
 
 
 def _pretrain(

@@ -16,6 +16,7 @@ from radsweep.corpus.manifest import Corpus
 from radsweep.evaluate.embedder import load_encoder
 from radsweep.evaluate.encoders import Encoder
 from radsweep.evaluate.patch_similarity import patch_similarity
+from radsweep.evaluate.wanted import scored_corpus
 from radsweep.keys import key_of, seed_of
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store
@@ -57,24 +58,40 @@ def shown_cells(sweep: Sweep, store: Store) -> tuple[Cell, ...]:
     return tuple(cell for cell in wanted if CellStore(store, cell.name).is_done)
 
 
+def made_of(sweep: Sweep, store: Store) -> dict[str, str] | None:
+    """What the maps of the sweep as it stands are made of; None where none are to be made.
+
+    Only of the sweep's own corpus, which alone ``may_show_images`` speaks of.
+    """
+    protocol = sweep.protocol
+    if not sweep.may_show_images or protocol is None:
+        return None
+    cells = shown_cells(sweep, store)
+    if scored_corpus(sweep, protocol) != sweep.corpus or all(cell.is_baseline for cell in cells):
+        return None
+    digests = [CellStore(store, cell.name).record().encoder_digest for cell in cells]
+    return {"of": key_of([__version__, sweep.corpus, [cell.name for cell in cells], digests])}
+
+
+def kept_maps(sweep: Sweep, store: Store) -> pl.DataFrame | None:
+    """The maps in the store, if they are those of the sweep as it stands."""
+    wanted, said = made_of(sweep, store), sweep_file(sweep.name, "similarity.json")
+    if wanted is None or not store.exists(said) or store.read_json(said) != wanted:
+        return None
+    return store.read_table(similarity_file(sweep.name))
+
+
 def keep_similarity(sweep: Sweep, store: Store) -> None:
     """Compute the maps of films that may be shown, unless these very encoders were asked before.
 
     Raises StoreError or StreamError where films or encoders cannot be read.
     """
-    if not sweep.may_show_images:
+    wanted, said = made_of(sweep, store), sweep_file(sweep.name, "similarity.json")
+    if wanted is None or (store.exists(said) and store.read_json(said) == wanted):
         return
-    cells = shown_cells(sweep, store)
-    if not any(not cell.is_baseline for cell in cells):
-        return
-    digests = [CellStore(store, cell.name).record().encoder_digest for cell in cells]
-    made_of = sweep_file(sweep.name, "similarity.json")
-    key = {"of": key_of([__version__, sweep.corpus, [cell.name for cell in cells], digests])}
-    if store.exists(made_of) and store.read_json(made_of) == key:
-        return
-    corpus = Corpus.open(store, sweep.corpus)
-    store.write_table(similarity_file(sweep.name), similarity_maps(corpus, store, cells))
-    store.write_json(made_of, key)
+    maps = similarity_maps(Corpus.open(store, sweep.corpus), store, shown_cells(sweep, store))
+    store.write_table(similarity_file(sweep.name), maps)
+    store.write_json(said, wanted)
 
 
 def example_films(corpus: Corpus) -> list[tuple[str, NDArray[np.uint8], tuple[int, int]]]:

@@ -12,6 +12,7 @@ from radsweep.dashboards.style import image_axis, looks
 from radsweep.dashboards.tables import Tables
 from radsweep.errors import SpecError
 from radsweep.laws.sentences import crossing_of
+from radsweep.store.scores import SLICES
 from tests.dashboards.toy import METRICS, SCALES, STARTS, toy_tables, truth
 
 TABLES = toy_tables()
@@ -252,3 +253,22 @@ def test_labels_are_listed_by_their_gain_and_filled_only_after_correction() -> N
         means = part.group_by("label", maintain_order=True).agg(pl.col("gain").mean())["gain"]
         assert means.to_list() == sorted(means, reverse=True)
     assert points["is_decided"].to_list() == (points["p_holm"] <= 0.05).to_list()
+
+
+def test_slices_of_two_starts_of_one_paradigm_are_not_pooled() -> None:
+    other = pl.when(pl.col("images") == 0).then(pl.lit("elsewhere")).otherwise("start_from")
+    scores = TABLES.scores.with_columns(start_from=other)
+    tables = Tables(scores, TABLES.cells, TABLES.steps, TABLES.sweep, slices=TABLES.slices)
+    arms = set(chart("slices").points(tables)["arm"])
+    assert {"clip from medimageinsight", "clip from elsewhere"} <= arms
+
+
+def test_slices_are_of_the_largest_scale_that_was_scored() -> None:
+    smaller = TABLES.slices.filter(~pl.col("cell").str.contains("3500000"))
+    again = TABLES.scores.filter("headline", pl.col("images") == 1_000_000)
+    rows = again.with_columns(
+        by=pl.lit("sex"), slice=pl.lit("F"), reason=pl.lit(None, dtype=pl.String)
+    ).select(SLICES.names())
+    slices = pl.concat([smaller, rows.match_to_schema(SLICES)])
+    tables = Tables(TABLES.scores, TABLES.cells, TABLES.steps, TABLES.sweep, slices=slices)
+    assert set(chart("slices").points(tables)["images"]) == {0, 1_000_000}

@@ -71,6 +71,11 @@ def test_hours_of_cpus_are_not_held_against_a_plan_for_gpus() -> None:
     assert spending.points(tables).select("planned", "usd").null_count().row(0) == (3, 3)
     said = texts(cards(tables)["Now"])[1]
     assert said.endswith("device-hours, of CPU processes.") and "USD" not in said
+    loaded = pl.when(pl.col("images") == 0).then(pl.lit("cpu")).otherwise("device")
+    mixed = Tables(
+        TABLES.scores, TABLES.cells.with_columns(device=loaded), TABLES.steps, TABLES.sweep
+    )
+    assert spending.points(mixed)["planned"].null_count() == 0
 
 
 def test_a_plan_that_lacks_a_cell_is_not_summed() -> None:

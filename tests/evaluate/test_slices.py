@@ -112,9 +112,9 @@ def test_age_bands_begin_where_they_say_and_what_is_not_known_is_unknown(sliced:
 
 def test_what_the_corpus_does_not_say_is_refused_with_what_it_does(sliced: Store) -> None:
     with pytest.raises(
-        SpecError, match=r"does not say the scanner of any image; .* view, sex, age"
+        SpecError, match=r"does not say the projection of any image; .* view, sex, age"
     ):
-        slice_scores(sliced, toy.sweep(), CELLS, "scanner")
+        slice_scores(sliced, toy.sweep(), CELLS, "projection")
     with pytest.raises(SpecError, match="no slices by 'weather'; known: view"):
         slice_scores(sliced, toy.sweep(), CELLS, "weather")
 

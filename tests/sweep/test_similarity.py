@@ -16,13 +16,22 @@ from radsweep.evaluate.encoders import Encoder
 from radsweep.evaluate.patch_similarity import patch_similarity
 from radsweep.store import Store
 from radsweep.store.record import CellStore
-from radsweep.sweep.alike import COLOURS, GAP_PIXELS, HEAD_PIXELS, LABEL_PIXELS, TILE_PIXELS
+from radsweep.sweep import run
+from radsweep.sweep.alike import (
+    COLOURS,
+    GAP_PIXELS,
+    HEAD_PIXELS,
+    LABEL_PIXELS,
+    TILE_PIXELS,
+    _recipe,
+)
 from radsweep.sweep.films import films_of
 from radsweep.sweep.similarity import (
     FILMS,
     SIMILARITY,
     example_films,
     keep_similarity,
+    made_of,
     similarity_file,
 )
 from tests.evaluate import toy
@@ -100,3 +109,36 @@ def test_the_page_shows_each_map_in_its_place(done: Store) -> None:
             seen = tile[middle.astype(int)][:, across.astype(int)]
             assert np.array_equal(seen, COLOURS[(values.clip(0, 1) * 255).round().astype(int)])
     assert films_of(toy.sweep(), done) == ()
+
+
+def test_maps_of_another_corpus_or_of_other_encoders_are_not_shown(done: Store) -> None:
+    keep_similarity(SHOWN, done)
+    said = f"sweeps/{SHOWN.name}.similarity.json"
+    of = done.read_json(said)
+    done.write_json(said, {"of": "something else"})
+    assert films_of(SHOWN, done) == ()
+    keep_similarity(SHOWN, done)
+    assert done.read_json(said) == of and len(films_of(SHOWN, done)) == 1
+    assert made_of(dataclasses.replace(SHOWN, protocol=None), done) is None
+    elsewhere = dataclasses.replace(toy.protocol(), corpus="other@1")
+    assert made_of(dataclasses.replace(SHOWN, protocol=elsewhere), done) is None
+
+
+def test_maps_that_fail_are_told_and_do_not_cost_the_run_its_end(
+    done: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("no memory for this encoder")
+
+    monkeypatch.setattr(run, "keep_similarity", fails)
+    assert run._keep_maps(SHOWN, done) == [
+        ("patch-similarity maps", "RuntimeError: no memory for this encoder")
+    ]
+
+
+def test_two_starts_of_one_paradigm_have_a_board_each(done: Store) -> None:
+    other = dataclasses.replace(toy.RECIPE, start_from="cell:another")
+    cells = [dataclasses.replace(cell, recipe=other) for cell in SHOWN.cells()]
+    both = (*SHOWN.cells(), *cells)
+    assert {_recipe(cell, both) for cell in both} == {"clip from random", "clip from cell:another"}
+    assert {_recipe(cell, SHOWN.cells()) for cell in SHOWN.cells()} == {"clip"}
