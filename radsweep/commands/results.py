@@ -44,6 +44,7 @@ def scores(
     """The score table: headline rows as text, all rows as CSV, Parquet or JSON."""
     import polars as pl
 
+    from radsweep.evaluate.rare_labels import rare_means
     from radsweep.evaluate.texts import not_asked
     from radsweep.sweep.load import load_sweep
     from radsweep.sweep.results import read_scores, write_rows
@@ -72,6 +73,8 @@ def scores(
         console.print(scores_table(table))
         for name, reason in not_asked(root, loaded, loaded.cells()):
             console.print(f"- {name}: {reason}", highlight=False)
+        for task, caution in rare_means(table):
+            console.print(f"- {task}: {caution}", highlight=False)
         for rows in judged:
             console.print(report_metrics_table(rows))
 

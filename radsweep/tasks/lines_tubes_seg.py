@@ -60,7 +60,11 @@ class LinesTubesSeg(Task):
     name: ClassVar[str] = "lines_tubes_seg"
     columns: ClassVar[tuple[str, ...]] = ("view", "mask_offset")
     probes: ClassVar[tuple[str, ...]] = ("segment",)
-    other_probes: ClassVar[tuple[str, ...]] = ("segment_image", "segment_linear")
+    other_probes: ClassVar[tuple[str, ...]] = (
+        "segment_image",
+        "segment_linear",
+        "segment_upernet",
+    )
     headline: ClassVar[str] = "dice"
     needs: ClassVar[Needs] = "dense"
 

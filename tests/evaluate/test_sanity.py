@@ -116,6 +116,7 @@ def test_an_encoder_that_leaks_the_answer_scores_1(tmp_path: Path, task: str, pr
         "segment.steps": 150,
         "segment_image.steps": 150,
         "segment_linear.steps": 150,
+        "segment_upernet.steps": 150,
         "report.steps": 150,
         "report.learning_rate": 1e-2,
         "report.token_side": 2,

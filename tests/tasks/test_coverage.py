@@ -107,6 +107,35 @@ def test_where_ten_patients_or_fewer_have_a_label_they_are_rather_too_wide(patie
     assert all(0.93 <= share <= 0.98 for share in coverage.values()), coverage
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("labels", "low", "high"), [(4, 0.90, 0.95), (8, 0.83, 0.90)])
+def test_of_labels_of_15_patients_a_mean_auprc_of_4_is_held_93_times_in_100_and_of_8_only_86(
+    labels: int, low: float, high: float
+) -> None:
+    """What ``rare_means`` says of a score table; average precision of so few is too high."""
+    generator = np.random.default_rng(1)
+    truth, held = _true_auprc(SHIFT, 0.05), 0
+    for hospital in range(1000):
+        person = np.repeat(np.arange(300), generator.integers(1, 4, 300))
+        has = (generator.random((300, labels)) < 0.05)[person]
+        shared = generator.normal(size=300)[person][:, None]
+        noise = (shared + generator.normal(size=has.shape)) / np.sqrt(2)
+        people = person.astype(np.str_)
+        test = Examples(
+            rows=np.arange(len(person)),
+            image_ids=[str(image) for image in range(len(person))],
+            patients=people,
+            targets=has.astype(np.float32),
+        )
+        names = tuple(str(label) for label in range(labels))
+        data = TaskData(labels=names, train=test, val=test, test=test, left_out={})
+        weights = patient_weights(people, 199, seed=hospital)
+        row = _measured(data, noise, SHIFT, weights)["auprc", MACRO]
+        below, above = interval(row.values[1:], row.patients) or (np.nan, np.nan)
+        held += below <= truth <= above
+    assert low <= held / 1000 <= high, held
+
+
 def test_intervals_are_no_narrower_where_few_resamples_were_drawn() -> None:
     """Of 100 resamples as of 10,000: on average they hold as much of what is drawn from."""
     generator = np.random.default_rng(4)

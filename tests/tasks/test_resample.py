@@ -2,6 +2,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from radsweep.tasks.ranking import ranking_areas
@@ -29,6 +30,23 @@ def test_areas_equal_scikit_learn_s(levels: int) -> None:
     auroc, auprc = ranking_areas(scores, positive, weights)
     assert auroc[0] == pytest.approx(roc_auc_score(positive, scores), abs=1e-12)
     assert auprc[0] == pytest.approx(average_precision_score(positive, scores), abs=1e-12)
+
+
+# Its import warns of its own.
+@pytest.mark.filterwarnings("ignore")
+def test_areas_of_tied_scores_equal_torchmetrics() -> None:
+    metrics = pytest.importorskip("torchmetrics.functional.classification")
+    generator = np.random.default_rng(1)
+    positive = generator.random(400) < 0.2
+    scores = np.round((positive + generator.normal(size=400)) * 2).astype(np.float32) / 2
+    weights = patient_weights(np.arange(400).astype(np.str_), 5, seed=0)
+    auroc, auprc = ranking_areas(scores, positive, weights)
+    for row, times in enumerate(weights):
+        drawn = np.repeat(np.arange(400), times)
+        # It squashes what is not in [0, 1], which keeps the order.
+        pair = torch.from_numpy(scores[drawn]), torch.from_numpy(positive[drawn].astype(np.int64))
+        assert auroc[row] == pytest.approx(float(metrics.binary_auroc(*pair)), abs=1e-5)
+        assert auprc[row] == pytest.approx(float(metrics.binary_average_precision(*pair)), abs=1e-5)
 
 
 def test_every_resample_equals_a_slow_loop_over_repeated_images() -> None:

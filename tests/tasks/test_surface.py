@@ -43,8 +43,7 @@ def test_hausdorff_95_equals_a_loop_over_boundary_pixels() -> None:
         assert found[i] == pytest.approx(_slow_hausdorff(target[i], predicted[i]), abs=1e-9)
 
 
-# It imports for longer than a fast test may last, and warns of its own.
-@pytest.mark.slow
+# Its import warns of its own.
 @pytest.mark.filterwarnings("ignore")
 def test_hausdorff_95_and_dice_equal_monai_s() -> None:
     metrics = pytest.importorskip("monai.metrics")
