@@ -38,12 +38,13 @@ CELLS = pl.Schema(
     }
 )
 
+MANY_PIECES = 100
 One = TypeVar("One")
 Found = TypeVar("Found")
 
 
 @final
-@dataclass(frozen=True)
+@dataclass
 class Kept:
     """What was read of one sweep and cannot change any more: records, finished logs, scores.
 
@@ -55,8 +56,10 @@ class Kept:
     """By cell."""
     logs: dict[str, pl.DataFrame] = field(default_factory=dict)
     """Of finished cells, by cell."""
-    scores: dict[str, pl.DataFrame] = field(default_factory=dict)
-    """By trial, the sweep's cells alone."""
+    trials: set[str] = field(default_factory=set)
+    """Whose rows are in ``scores``."""
+    scores: pl.DataFrame = field(default_factory=scores.SCHEMA.to_frame)
+    """Of the sweep's cells, in the order in which trials came."""
 
 
 def _side_by_side(read: Callable[[One], Found], many: Sequence[One]) -> list[Found]:
@@ -68,16 +71,21 @@ def _side_by_side(read: Callable[[One], Found], many: Sequence[One]) -> list[Fou
 
 def read_scores(sweep: Sweep, store: Store, kept: Kept | None = None) -> pl.DataFrame:
     """All score rows of the sweep's cells, in the schema of ``radsweep.store.scores``."""
-    known = {} if kept is None else kept.scores
+    kept = kept or Kept()
     wanted = {cell.name for cell in sweep.cells()}
     index = layout.sweep_file(sweep.name, "trials.json")
     trials: dict[str, list[str]] = store.read_json(index) if store.exists(index) else {}
-    keys = sorted({key for cell, found in trials.items() if cell in wanted for key in found})
-    unread = [key for key in keys if key not in known]
-    if unread:
-        for key, rows in scores.read_each(store, unread).items():
-            known[key] = rows.filter(pl.col("cell").is_in(wanted))
-    return pl.concat([scores.SCHEMA.to_frame(), *(known[key] for key in keys if key in known)])
+    keys = {key for cell, found in trials.items() if cell in wanted for key in found}
+    if kept.trials - keys:
+        # Something was scored anew: what it replaces is gone.
+        kept.trials, kept.scores = set(), scores.SCHEMA.to_frame()
+    found = scores.read_each(store, sorted(keys - kept.trials)) if keys - kept.trials else {}
+    if found:
+        rows = [table.filter(pl.col("cell").is_in(wanted)) for table in found.values()]
+        # A table in thousands of pieces is slow to ask; one that grows by a few is slow to copy.
+        kept.scores = pl.concat([kept.scores, *rows], rechunk=len(rows) > MANY_PIECES)
+        kept.trials |= found.keys()
+    return kept.scores
 
 
 def read_records(sweep: Sweep, store: Store, kept: Kept | None = None) -> dict[str, Record]:

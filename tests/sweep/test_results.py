@@ -80,6 +80,9 @@ def test_what_cannot_change_is_read_once_and_what_is_new_is_found(
     assert after.cells["state"].to_list() == ["done"] * 3
     assert {path for path in store.read if path.startswith("scores/")} == {"scores/three.parquet"}
     assert after.fingerprint() != before.fingerprint()
+    write_scores(store, sweep, {first.name: ["one"], second.name: ["four"]})
+    replaced = load_tables(sweep, store, kept)
+    assert replaced.scores.equals(read_scores(sweep, store)) and len(replaced.scores) == 8
 
 
 def test_a_reader_without_a_memory_reads_the_same(store: CountingStore, sweep: Sweep) -> None:
