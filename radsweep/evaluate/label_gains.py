@@ -88,8 +88,8 @@ def _by_label(
     predictions = task.predicted(data, store.read_table(predictions_file(row.trial)))
     return {
         one.label: one
-        for one in task.measure(data, predictions, weights)
-        if one.metric == task.headline and one.label not in SUMS
+        for one in task.measure_headline(data, predictions, weights)
+        if one.label not in SUMS
     }
 
 

@@ -5,7 +5,7 @@ resamples that they have in the whole, so that two slices, or a slice and the wh
 nothing is trained, no encoder runs.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -68,7 +68,22 @@ def slice_scores(store: Store, sweep: Sweep, cells: tuple[Cell, ...], by: str) -
     if protocol is None:
         return SLICES.to_frame()
     corpus = Corpus.open(store, scored_corpus(sweep, protocol))
-    of_row = slice_names(corpus, by)
+    of_row = {by: slice_names(corpus, by)}
+    return _sliced(store, sweep, corpus, cells, of_row, headline_alone=False)
+
+
+def _sliced(
+    store: Store,
+    sweep: Sweep,
+    corpus: Corpus,
+    cells: tuple[Cell, ...],
+    of_row: Mapping[str, NDArray[np.str_]],
+    *,
+    headline_alone: bool,
+) -> pl.DataFrame:
+    """``SLICES`` for each kind of slice, whose names by manifest row ``of_row`` has."""
+    protocol = sweep.protocol
+    assert protocol is not None
     found = []
     by_task: dict[str, list[Wanted]] = {}
     for row in wanted(store, sweep, cells):
@@ -76,25 +91,27 @@ def slice_scores(store: Store, sweep: Sweep, cells: tuple[Cell, ...], by: str) -
             by_task.setdefault(row.unit.task, []).append(row)
     for task, rows in by_task.items():
         made = make_task(task)
+        measure = made.measure_headline if headline_alone else made.measure
         data = made.data(corpus, protocol)
         weights = patient_weights(
             data.test.patients, protocol.bootstraps, resample_seed(protocol, task)
         )
-        of_image = of_row[data.test.rows]
         for row in rows:
             predictions = made.predicted(data, store.read_table(predictions_file(row.trial)))
-            for name in np.unique(of_image):
-                inside = np.flatnonzero(of_image == name)
-                part = replace(data, test=_examples(data.test, inside))
-                measured = made.measure(part, _taken(predictions, inside), weights[:, inside])
-                shared = {"probe": row.unit.probe, "cell": row.cell.name}
-                shared |= {"task": task, "by": by, "slice": str(name)}
-                found += [
-                    shared
-                    | each
-                    | {"headline": (each["metric"], each["label"]) == (made.headline, MACRO)}
-                    for each in _rows(measured, part)
-                ]
+            for by, names in of_row.items():
+                of_image = names[data.test.rows]
+                for name in np.unique(of_image):
+                    inside = np.flatnonzero(of_image == name)
+                    part = replace(data, test=_examples(data.test, inside))
+                    measured = measure(part, _taken(predictions, inside), weights[:, inside])
+                    shared = {"probe": row.unit.probe, "cell": row.cell.name}
+                    shared |= {"task": task, "by": by, "slice": str(name)}
+                    found += [
+                        shared
+                        | each
+                        | {"headline": (each["metric"], each["label"]) == (made.headline, MACRO)}
+                        for each in _rows(measured, part)
+                    ]
     return pl.DataFrame(found, schema=SLICES)
 
 
@@ -117,10 +134,10 @@ def headline_slices(store: Store, sweep: Sweep, cells: tuple[Cell, ...]) -> pl.D
     protocol = sweep.protocol
     if protocol is None:
         return SLICES.to_frame()
-    kinds = known_slices(Corpus.open(store, scored_corpus(sweep, protocol)))
-    tables = [slice_scores(store, sweep, cells, by).filter("headline") for by in kinds]
-    several = [table for table in tables if table["slice"].n_unique() > 1]
-    return pl.concat([SLICES.to_frame(), *several])
+    corpus = Corpus.open(store, scored_corpus(sweep, protocol))
+    of_row = {by: slice_names(corpus, by) for by in known_slices(corpus)}
+    table = _sliced(store, sweep, corpus, cells, of_row, headline_alone=True).filter("headline")
+    return table.filter(pl.col("slice").n_unique().over("by") > 1)
 
 
 def slice_names(corpus: Corpus, by: str) -> NDArray[np.str_]:

@@ -140,35 +140,14 @@ class LinesTubesSeg(Task):
         spacing = data.test.pixel_spacing_mm
         assert spacing is not None
         by_image = _by_image(targets, predicted, spacing)
-        found = {name: weighted_means(weights, values) for name, values in by_image.items()}
-        found["pooled_dice"] = divided(shared, both)
-        positives = targets.any(axis=(2, 3)).sum(axis=0)
-        rows = []
-        for metric, values in found.items():
-            # Pooled areas say something of the images of which their Dice does.
-            known = np.isfinite(by_image.get(metric, by_image["dice"]))
-            patients = [people(data.test.patients, each) for each in known.T]
-            rows += [
-                Measurement(
-                    label=label,
-                    metric=metric,
-                    values=values[:, i],
-                    positives=int(positives[i]),
-                    patients=patients[i],
-                )
-                for i, label in enumerate(data.labels)
-            ]
-            mean = macro([values[:, i] for i in range(len(data.labels))])
-            rows.append(
-                Measurement(
-                    label=MACRO,
-                    metric=metric,
-                    values=mean,
-                    positives=None,
-                    patients=shared_people(patients),
-                )
-            )
-        return rows
+        return _measurements(data, weights, by_image, {"pooled_dice": divided(shared, both)})
+
+    def measure_headline(
+        self, data: TaskData, predictions: Predictions, weights: NDArray[np.uint16]
+    ) -> list[Measurement]:
+        """See ``Task.measure_headline``: Dice needs no skeletons and no distances."""
+        values = dice(np.asarray(data.test.targets), np.asarray(predictions))
+        return _measurements(data, weights, {"dice": values}, {})
 
     def table(self, data: TaskData, predictions: Predictions) -> pl.DataFrame:
         """Areas in pixels and Dice, one row per image and class.
@@ -205,6 +184,43 @@ class LinesTubesSeg(Task):
             place = image[row["image_id"]], data.labels.index(row["label"])
             masks[place] = unpacked(row["mask"], *masks[place].shape)
         return masks
+
+
+def _measurements(
+    data: TaskData,
+    weights: NDArray[np.uint16],
+    by_image: dict[str, NDArray[np.float64]],
+    pooled: dict[str, NDArray[np.float64]],
+) -> list[Measurement]:
+    """Of metrics by image [n, classes], Dice among them, and pooled ones [resamples, classes]."""
+    found = {name: weighted_means(weights, values) for name, values in by_image.items()} | pooled
+    positives = np.asarray(data.test.targets).any(axis=(2, 3)).sum(axis=0)
+    rows = []
+    for metric, values in found.items():
+        # Pooled areas say something of the images of which their Dice does.
+        known = np.isfinite(by_image.get(metric, by_image["dice"]))
+        patients = [people(data.test.patients, each) for each in known.T]
+        rows += [
+            Measurement(
+                label=label,
+                metric=metric,
+                values=values[:, i],
+                positives=int(positives[i]),
+                patients=patients[i],
+            )
+            for i, label in enumerate(data.labels)
+        ]
+        mean = macro([values[:, i] for i in range(len(data.labels))])
+        rows.append(
+            Measurement(
+                label=MACRO,
+                metric=metric,
+                values=mean,
+                positives=None,
+                patients=shared_people(patients),
+            )
+        )
+    return rows
 
 
 def unpacked(mask: bytes, height: int, width: int) -> NDArray[np.uint8]:

@@ -88,6 +88,28 @@ class Reports(Task):
         self, data: TaskData, predictions: Predictions, weights: NDArray[np.uint16]
     ) -> list[Measurement]:
         """``finding_f1``, ``rouge_l`` and ``bleu_1`` to ``bleu_4``; predictions are n texts."""
+        rows = self.measure_headline(data, predictions, weights)
+        pairs = [(words(a), words(b)) for a, b in zip(data.test.targets, predictions, strict=True)]
+        overlap = np.array([[rouge_l(*pair)] for pair in pairs])
+        texts = {"rouge_l": weighted_means(weights, overlap)[:, 0]}
+        sums = weighted_sums(weights, np.stack([bleu_statistics(*pair) for pair in pairs]))
+        texts |= {f"bleu_{order}": bleu(sums, order) for order in range(1, MAX_ORDER + 1)}
+        rows += [
+            Measurement(
+                label=ALL,
+                metric=metric,
+                values=values,
+                positives=None,
+                patients=len(np.unique(data.test.patients)),
+            )
+            for metric, values in texts.items()
+        ]
+        return rows
+
+    def measure_headline(
+        self, data: TaskData, predictions: Predictions, weights: NDArray[np.uint16]
+    ) -> list[Measurement]:
+        """See ``Task.measure_headline``: ``finding_f1``, per finding, macro and micro."""
         true, written = _stated(data.test.targets), _stated(predictions)
         outcomes = [true & written, ~true & written, true & ~written]
         # Hits, false alarms and misses of each finding [resamples, findings].
@@ -123,21 +145,6 @@ class Reports(Task):
                 positives=int(true.sum()),
                 patients=people(data.test.patients, np.any(said, axis=1)),
             ),
-        ]
-        pairs = [(words(a), words(b)) for a, b in zip(data.test.targets, predictions, strict=True)]
-        overlap = np.array([[rouge_l(*pair)] for pair in pairs])
-        texts = {"rouge_l": weighted_means(weights, overlap)[:, 0]}
-        sums = weighted_sums(weights, np.stack([bleu_statistics(*pair) for pair in pairs]))
-        texts |= {f"bleu_{order}": bleu(sums, order) for order in range(1, MAX_ORDER + 1)}
-        rows += [
-            Measurement(
-                label=ALL,
-                metric=metric,
-                values=values,
-                positives=None,
-                patients=len(np.unique(data.test.patients)),
-            )
-            for metric, values in texts.items()
         ]
         return rows
 

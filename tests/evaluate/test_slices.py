@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from radsweep.cli import app
 from radsweep.corpus.manifest import Corpus, corpus_file
 from radsweep.errors import SpecError
-from radsweep.evaluate.slices import SLICES, slice_names, slice_scores
+from radsweep.evaluate.slices import SLICES, headline_slices, slice_names, slice_scores
 from radsweep.evaluate.trial import make_task
 from radsweep.evaluate.wanted import wanted
 from radsweep.store import Store, scores
@@ -135,3 +135,12 @@ def test_slices_are_asked_for_on_the_command_line(sliced: Store, tmp_path: Path)
     assert pl.read_csv(tmp_path / "slices.csv")["slice"].to_list() == found["slice"].to_list()
     text = ask()
     assert "headline scores by sex" in text and "too few" in text
+
+
+def test_headlines_are_measured_alone_as_among_all_metrics(sliced: Store) -> None:
+    found = headline_slices(sliced, toy.sweep(), CELLS)
+    assert set(found["by"]) == {"sex", "age"}
+    order = ["task", "cell", "by", "slice"]
+    for by in ("sex", "age"):
+        among = slice_scores(sliced, toy.sweep(), CELLS, by).filter("headline").sort(order)
+        assert found.filter(by=by).sort(order).equals(among)
