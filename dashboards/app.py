@@ -200,7 +200,7 @@ class Reader:
             shown = self._books.get(name) or book(self._tables, [name])
             self._books[name] = shown
             if name == "images" and any(isinstance(b, Note) for b in _page(shown, name).blocks):
-                # Why there are no films may have passed by the next time.
+                # Why there are no films may have passed when the page is opened again.
                 del self._books[name]
             return shown, "-".join(map(str, self._seen or ()))
 
