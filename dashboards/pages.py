@@ -38,6 +38,8 @@ TITLES = {
 }
 # Longer tables belong in a file (`radsweep scores SWEEP --to FILE`), not in a page.
 LONGEST_TABLE = 1000
+ALONG_A_CURVE = ("law", "forecast")
+"""Kinds of rows that draw a fitted law; its parameters stand in a table of their own."""
 LEADS = ("best", "crossover")
 
 
@@ -182,12 +184,17 @@ def _cell(value: Any) -> str:
 
 
 def _numbers(points: pl.DataFrame) -> Grid | Note:
+    curves = 0
+    if "kind" in points.columns:
+        listed = points.filter(~pl.col("kind").is_in(ALONG_A_CURVE))
+        curves, points = len(points) - len(listed), listed
     if len(points) > LONGEST_TABLE:
         return Note(f"This chart is drawn from {len(points):,} rows, too many to list here.")
     numeric = frozenset(i for i, kind in enumerate(points.dtypes) if kind.is_numeric())
     names = tuple(name.replace("_", " ") for name in points.columns)
     rows = tuple(tuple(_cell(value) for value in row) for row in points.rows())
-    return Grid(f"The {len(rows)} numbers of this chart", names, rows, True, numeric)
+    left_out = f", without {curves} points along its curves" if curves else ""
+    return Grid(f"The {len(rows)} numbers of this chart{left_out}", names, rows, True, numeric)
 
 
 def _charts(tables: Tables, names: Sequence[str]) -> dict[str, list[Block]]:

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from radsweep.dashboards.app import build_app
-from radsweep.dashboards.blocks import file_name
+from radsweep.dashboards.blocks import Grid, file_name
 from radsweep.dashboards.charts import PAGES, charts
 from radsweep.dashboards.page import export_html
 from radsweep.dashboards.pages import book
@@ -282,3 +282,11 @@ def test_a_pathological_curve_is_a_page_with_a_sentence_and_without_nan(
     assert answers_from(tables.analyses)
     data = re.search(r'id="figures">(.*?)</script>', document, flags=re.DOTALL)
     assert data is not None and "NaN" not in data[1] and "Infinity" not in data[1]
+
+
+def test_the_numbers_under_a_chart_are_its_scores_and_not_the_points_along_its_curves() -> None:
+    (page,) = (one for one in book(TABLES, ["overview"]).pages if one.name == "overview")
+    (grid,) = (block for block in page.blocks if isinstance(block, Grid) and block.is_folded)
+    kinds = {row[grid.columns.index("kind")] for row in grid.rows}
+    assert kinds == {"score", "open weights", "beats"}
+    assert "points along its curves" in grid.caption
