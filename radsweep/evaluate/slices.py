@@ -189,7 +189,7 @@ def _rows(measured: Sequence[Measurement], part: TaskData) -> Iterator[dict[str,
         lacking = short.get(one.metric, [])
         reason = None
         if one.label in lacking:
-            rests_on = min(one.patients, one.patients if one.positives is None else one.positives)
+            rests_on = one.patients if one.positives is None else min(one.patients, one.positives)
             reason = f"rests on {rests_on:g} patients here; at least {MIN_PATIENTS} are needed"
         elif one.label == MACRO and lacking:
             reason = f"too few patients here for {', '.join(lacking)}"

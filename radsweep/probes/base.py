@@ -112,18 +112,18 @@ class Probe(ABC):
         """From the protocol's settings of this probe. Raises SpecError where one is impossible."""
 
     @property
-    @abstractmethod
     def token_side(self) -> int:
-        """Side of the grid of visual tokens that it wants; 0 if it reads none."""
+        """Side of the grid of visual tokens that it wants; 0 if it reads none, as most do."""
+        return 0
 
     @property
     def reads_images(self) -> bool:
         """Whether it wants the x-rays beside the features: controls do."""
         return False
 
-    @abstractmethod
     def space(self) -> dict[str, Range]:
-        """What a search varies; empty where nothing is."""
+        """What a search varies; empty where nothing is left to choose."""
+        return {}
 
     @abstractmethod
     def fit(

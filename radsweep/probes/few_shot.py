@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from radsweep.errors import SpecError
-from radsweep.probes.base import Choice, Fitted, Labelled, Probe, Range, read_settings
+from radsweep.probes.base import Choice, Fitted, Labelled, Probe, read_settings
 from radsweep.probes.linear import Linear
 from radsweep.specs import Scalar
 
@@ -47,15 +47,6 @@ class FewShot(Probe):
         if settings.examples < 1:
             raise SpecError(f"few_shot.examples is {settings.examples}; at least 1")
         return cls(settings)
-
-    @property
-    def token_side(self) -> int:
-        """0: it reads no tokens."""
-        return 0
-
-    def space(self) -> dict[str, Range]:
-        """Empty, as the linear probe's."""
-        return {}
 
     def fit(
         self, train: Labelled, val: Labelled, choice: Choice, seed: int, device: torch.device

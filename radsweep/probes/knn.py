@@ -23,7 +23,6 @@ from radsweep.probes.base import (
     FrozenFeatures,
     Labelled,
     Probe,
-    Range,
     read_settings,
 )
 from radsweep.specs import Scalar
@@ -97,15 +96,6 @@ class Neighbours(Probe):
                 "least one, and a temperature above 0"
             )
         return cls(settings)
-
-    @property
-    def token_side(self) -> int:
-        """0: it reads no tokens."""
-        return 0
-
-    def space(self) -> dict[str, Range]:
-        """Empty: nothing is chosen."""
-        return {}
 
     def fit(
         self, train: Labelled, val: Labelled, choice: Choice, seed: int, device: torch.device

@@ -20,7 +20,6 @@ from radsweep.probes.base import (
     FrozenFeatures,
     Labelled,
     Probe,
-    Range,
     read_settings,
     standardiser,
 )
@@ -80,15 +79,6 @@ class Linear(Probe):
                 f"{settings.strength_high}; at least one, positive, low not above high"
             )
         return cls(settings)
-
-    @property
-    def token_side(self) -> int:
-        """0: it reads no tokens."""
-        return 0
-
-    def space(self) -> dict[str, Range]:
-        """Empty: the whole path of strengths is solved at once."""
-        return {}
 
     def fit(
         self, train: Labelled, val: Labelled, choice: Choice, seed: int, device: torch.device

@@ -16,7 +16,6 @@ from radsweep.probes.base import (
     FrozenFeatures,
     Labelled,
     Probe,
-    Range,
     SharedSpace,
     read_settings,
 )
@@ -51,15 +50,6 @@ class Retrieval(Probe):
         """See ``Probe.build``; it has no settings."""
         read_settings(Settings, "retrieval", given)
         return cls()
-
-    @property
-    def token_side(self) -> int:
-        """0: it reads no tokens."""
-        return 0
-
-    def space(self) -> dict[str, Range]:
-        """Empty: nothing is chosen."""
-        return {}
 
     def fit(
         self, train: Labelled, val: Labelled, choice: Choice, seed: int, device: torch.device

@@ -89,11 +89,6 @@ class Segment(Probe):
             raise SpecError("segment: steps, batch_size must be at least 1 and width at least 2")
         return cls(settings)
 
-    @property
-    def token_side(self) -> int:
-        """0: it reads whole maps."""
-        return 0
-
     def space(self) -> dict[str, Range]:
         """See ``DecoderSettings.space``."""
         return self._settings.space()

@@ -97,11 +97,6 @@ class SegmentImage(Probe):
         """True."""
         return True
 
-    @property
-    def token_side(self) -> int:
-        """0: it reads whole maps."""
-        return 0
-
     def space(self) -> dict[str, Range]:
         """See ``DecoderSettings.space``."""
         return self._settings.space()

@@ -74,11 +74,6 @@ class SegmentLinear(Probe):
             raise SpecError("segment_linear: steps and batch_size must be at least 1")
         return cls(settings)
 
-    @property
-    def token_side(self) -> int:
-        """0: it reads whole maps."""
-        return 0
-
     def space(self) -> dict[str, Range]:
         """See ``DecoderSettings.space``."""
         return self._settings.space()

@@ -88,11 +88,6 @@ class SegmentUperNet(Probe):
             )
         return cls(settings)
 
-    @property
-    def token_side(self) -> int:
-        """0: it reads whole maps."""
-        return 0
-
     def space(self) -> dict[str, Range]:
         """See ``DecoderSettings.space``."""
         return self._settings.space()

@@ -25,7 +25,6 @@ from radsweep.probes.base import (
     Labelled,
     Probe,
     PromptSpace,
-    Range,
     read_settings,
 )
 from radsweep.specs import Scalar
@@ -70,15 +69,6 @@ class ZeroShot(Probe):
         if settings.templates < 1:
             raise SpecError(f"zero_shot.templates is {settings.templates}; at least 1")
         return cls(settings)
-
-    @property
-    def token_side(self) -> int:
-        """0: it reads no tokens."""
-        return 0
-
-    def space(self) -> dict[str, Range]:
-        """Empty: nothing is chosen."""
-        return {}
 
     def fit(
         self, train: Labelled, val: Labelled, choice: Choice, seed: int, device: torch.device
