@@ -23,7 +23,7 @@ FLOORS = {
 }  # fmt: skip
 RAY_FILES = {
     "corpus/stream.py", "corpus/ingest_ray.py", "pretrain/worker.py", "pretrain/nodes.py",
-    "pretrain/metrics.py",
+    "pretrain/metrics.py", "pretrain/width.py",
     "evaluate/embed.py", "evaluate/grid.py",
     "sweep/cluster.py", "sweep/submit.py", "sweep/doctor.py", "sweep/drain.py", "sweep/watch.py",
 }  # fmt: skip

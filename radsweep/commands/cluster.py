@@ -7,8 +7,10 @@ import typer
 from radsweep.commands.shared import (
     StoreOption,
     SweepArgument,
+    WorkersOption,
     console,
     open_store,
+    read_width,
 )
 from radsweep.errors import SpecError
 
@@ -62,7 +64,7 @@ def doctor(
         str | None, typer.Option(help="Ray cluster (auto, ray://...); none starts one here")
     ] = None,
     at_once: Annotated[int, typer.Option(min=1, help="Cells side by side")] = 1,
-    workers: Annotated[int, typer.Option(min=1, help="Training processes per cell")] = 1,
+    workers: WorkersOption = "1",
     gpus: Annotated[float, typer.Option(min=0, help="GPUs per training process")] = 0,
     cpus: Annotated[float, typer.Option(help="CPUs per training process")] = 1,
     stream_cpus: Annotated[float, typer.Option(help="CPUs for the stream of each process")] = 1,
@@ -74,7 +76,8 @@ def doctor(
     from radsweep.sweep.load import load_sweep
 
     loaded, root = load_sweep(sweep), open_store(store)
-    placed = Workers(count=workers, gpus=gpus, cpus=cpus, stream_cpus=stream_cpus)
+    least, most = read_width(workers)
+    placed = Workers(count=least, most=most, gpus=gpus, cpus=cpus, stream_cpus=stream_cpus)
     with connected(address):
         findings = examine(loaded, root, placed, at_once)
     console.print(doctor_table(findings))

@@ -26,6 +26,24 @@ StoreOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="For programs")]
+
+
+def read_width(text: str) -> tuple[int, int | None]:
+    """``4`` or ``2:8`` of ``--workers``: the least, and the most where they may differ."""
+    least, is_range, most = text.partition(":")
+    try:
+        found = int(least), int(most) if is_range else None
+    except ValueError:
+        found = 0, None
+    if found[0] < 1 or (found[1] is not None and found[1] < found[0]):
+        raise typer.BadParameter(f"{text!r} is no number of processes; give 4, or 2:8")
+    return found
+
+
+WorkersOption = Annotated[
+    str,
+    typer.Option(help="Training processes per cell; 2:8 for as many as there is room for"),
+]
 PatientKeyOption = Annotated[
     Path | None,
     typer.Option(help="File with the secret key of patient hashes; or set RADSWEEP_PATIENT_KEY"),

@@ -11,8 +11,10 @@ from radsweep.commands.shared import (
     JsonOption,
     StoreOption,
     SweepArgument,
+    WorkersOption,
     console,
     open_store,
+    read_width,
     say_json,
 )
 from radsweep.specs import Recipe
@@ -73,7 +75,7 @@ def run(
         str | None, typer.Option(help="Ray cluster (auto, ray://...); none starts one here")
     ] = None,
     at_once: Annotated[int, typer.Option(min=1, help="Cells side by side")] = 1,
-    workers: Annotated[int, typer.Option(min=1, help="Training processes per cell")] = 1,
+    workers: WorkersOption = "1",
     gpus: Annotated[float, typer.Option(min=0, help="GPUs per training process")] = 0,
     cpus: Annotated[float, typer.Option(help="CPUs per training process")] = 1,
     stream_cpus: Annotated[float, typer.Option(help="CPUs for the stream of each process")] = 1,
@@ -131,8 +133,10 @@ def run(
     loaded = load_sweep(sweep)
     for warning in warnings(loaded, check(loaded, root)):
         console.print(warning, style="yellow", highlight=False)
+    least, most = read_width(workers)
     placed = Workers(
-        count=workers,
+        count=least,
+        most=most,
         gpus=gpus,
         cpus=cpus,
         stream_cpus=stream_cpus,

@@ -126,8 +126,8 @@ def fit(
         flops_per_image=per_image,
         flops=per_image * images_seen,
         seconds=progress.seconds,
-        gpu_seconds=progress.seconds * ranks.size if on_gpu else 0.0,
-        workers=ranks.size,
+        gpu_seconds=progress.worker_seconds if on_gpu else 0.0,
+        workers=progress.workers,
         device=_device_name(ranks),
         encoder_digest=encoder_digest(paradigm.encoder.state_dict()),
         start_digest=start_digest,
@@ -167,7 +167,10 @@ def _spend(
         nonlocal said_at, logged_at
         if ranks.rank == 0 and time.monotonic() - said_at > STATE_SECONDS:
             said_at = time.monotonic()
-            where: dict[str, float | str] = {"workers": ranks.size, "device": _device_name(ranks)}
+            where: dict[str, float | str] = {
+                "workers": progress.workers,
+                "device": _device_name(ranks),
+            }
             corner.set_state("running", **where, **{key: row[key] for key in TOLD})
         if ranks.rank == 0 and time.monotonic() - logged_at > LOG_SECONDS:
             logged_at = time.monotonic()
@@ -195,7 +198,7 @@ def _spend(
             images_at_once=images_at_once,
             must_leave=must_leave,
         )
-        audit(cell, per_image, progress, ranks)
+        audit(cell, per_image, progress)
     except CellError:
         # Why a cell was lost is to be seen in its curves.
         if ranks.rank == 0:
@@ -217,14 +220,14 @@ TOLD = (
 BUDGET_TOLERANCE = 0.01
 
 
-def audit(cell: Cell, per_image: float, progress: Progress, ranks: Ranks) -> None:
+def audit(cell: Cell, per_image: float, progress: Progress) -> None:
     """Raise BudgetError unless the cell spent its budget within one percent (one step at least).
 
     A budget of GPU-seconds ends with the step that crosses it, which may be a slow one: two mean
     steps.
     """
     budget, images_seen = cell.budget, progress.step * cell.budget.batch_size
-    seconds = progress.seconds * ranks.size
+    seconds = progress.worker_seconds
     for unit, given, spent, one_step in (
         ("images_seen", budget.images_seen, images_seen, budget.batch_size),
         ("steps", budget.steps, progress.step, 1),

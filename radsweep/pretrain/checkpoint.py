@@ -56,6 +56,12 @@ def save(
         cell.store.delete(cell.path(f"checkpoints/{name}"))
 
 
+def newest(cell: CellStore) -> str | None:
+    """The name of the newest checkpoint; None where there is none."""
+    names = cell.store.names(cell.path("checkpoints"))
+    return names[-1] if names else None
+
+
 def load(
     cell: CellStore, paradigm: Paradigm, optimiser: Optimizer, device: torch.device, rank: int
 ) -> Progress:
@@ -64,10 +70,10 @@ def load(
     At another world size than the one that wrote it, the random state of a rank that did not exist
     then is rank 0's: data order is still exact, dropout is not.
     """
-    names = cell.store.names(cell.path("checkpoints"))
-    if not names:
+    name = newest(cell)
+    if name is None:
         return Progress()
-    data = cell.store.read_bytes(cell.path(f"checkpoints/{names[-1]}"))
+    data = cell.store.read_bytes(cell.path(f"checkpoints/{name}"))
     state = torch.load(io.BytesIO(data), map_location=device, weights_only=True)
     paradigm.load_state_dict(state["paradigm"])
     optimiser.load_state_dict(state["optimiser"])

@@ -47,8 +47,15 @@ class Progress:
     """Optimiser steps taken."""
     seconds: float = 0.0
     """Of training, over all attempts."""
+    worker_seconds: float = 0.0
+    """The same times the processes that each attempt had."""
     rows: list[Row] = field(default_factory=list)
     """The log: one row per reported step."""
+
+    @property
+    def workers(self) -> float:
+        """Processes, their mean over the time; 0 before there is any."""
+        return round(self.worker_seconds / self.seconds, 6) if self.seconds else 0.0
 
 
 def make_optimiser(paradigm: Paradigm, recipe: Recipe) -> AdamW:
@@ -61,10 +68,10 @@ def share_spent(cell: Cell, steps: int | None, progress: Progress, ranks: Ranks)
     if steps is not None:
         return progress.step / steps
     assert cell.budget.gpu_seconds is not None
-    seconds = torch.tensor(progress.seconds, device=ranks.device)
+    seconds = torch.tensor(progress.worker_seconds, device=ranks.device)
     if ranks.size > 1:
         torch.distributed.all_reduce(seconds, op=torch.distributed.ReduceOp.MAX)
-    return min(1.0, float(seconds) * ranks.size / cell.budget.gpu_seconds)
+    return min(1.0, float(seconds) / cell.budget.gpu_seconds)
 
 
 def to_device(
@@ -156,7 +163,9 @@ def pretrain(
         optimiser.step()
         used = paradigm.schedules(spent)
         progress.step += 1
-        progress.seconds += time.perf_counter() - asked
+        took = time.perf_counter() - asked
+        progress.seconds += took
+        progress.worker_seconds += took * ranks.size
         spent = share_spent(cell, steps, progress, ranks)
         paradigm.after_step(spent)
 
@@ -178,6 +187,7 @@ def pretrain(
                 "data_wait": waited / elapsed,
                 "data_wait_seconds": waited,
                 "seconds": progress.seconds,
+                "workers": ranks.size,
             }
             progress.rows.append(row)
             examine(cell, paradigm, row)

@@ -2,10 +2,12 @@
 
 Checked with Ray 2.60, which pyproject.toml pins: ``GcsClient.drain_node`` is what the hidden
 command ``ray drain-node`` calls, ``get_draining_nodes`` what Ray Train's own watcher polls, and
-``get_max_resources_from_cluster_config`` what Ray Data's autoscaling asks.
+``get_max_resources_from_cluster_config`` what Ray Data's autoscaling asks, and
+``available_resources_per_node`` what ``ray.available_resources`` adds up.
 """
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import ray
@@ -50,6 +52,28 @@ def living_nodes() -> list[dict[str, Any]]:
 def is_draining(node_id: str) -> bool:
     """Whether the cluster was told that a node is about to go."""
     return node_id in cluster_state.get_draining_nodes()
+
+
+def room_for(process: Mapping[str, float], anywhere_cpus: float) -> int:
+    """How many processes more could start now on nodes that stay; grows stale as others start.
+
+    Args:
+        process: resources that one takes on its own node: ``CPU``, ``GPU``.
+        anywhere_cpus: that each takes besides, on whatever node.
+    """
+    leaving = cluster_state.get_draining_nodes()
+    found = cluster_state.available_resources_per_node()  # type: ignore[no-untyped-call]
+    free = [has for node_id, has in found.items() if node_id not in leaving]
+    on_nodes = sum(
+        min(_times(has.get(name, 0.0), need) for name, need in process.items()) for has in free
+    )
+    all_cpus = sum(has.get("CPU", 0.0) for has in free)
+    return min(on_nodes, _times(all_cpus, process["CPU"] + anywhere_cpus))
+
+
+def _times(has: float, need: float) -> int:
+    """How often ``need`` goes into ``has``; Ray counts in ten-thousandths."""
+    return int(round(has * 10_000) // max(1, round(need * 10_000)))
 
 
 def most_resources() -> dict[str, float]:

@@ -9,9 +9,12 @@ from typing import Any
 import ray
 import ray.train
 import torch
-from ray.exceptions import RayTaskError
+import torch.distributed
+from ray.exceptions import RayError, RayTaskError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+from ray.train.v2.api.exceptions import ControllerError, PreemptionError, WorkerGroupError
 
 from radsweep.corpus.example import Viewer, Views
 from radsweep.corpus.stream import stream
@@ -20,12 +23,14 @@ from radsweep.errors import CellError, PreemptedError, SpecError
 from radsweep.keys import seed_of
 from radsweep.loggers.base import open_logger
 from radsweep.pretrain.cell import fit
+from radsweep.pretrain.checkpoint import newest
 from radsweep.pretrain.loop import Ranks, Row
 from radsweep.pretrain.metrics import CellGauges, count_end
 from radsweep.pretrain.nodes import HereIsDraining
+from radsweep.pretrain.width import Wish, width_now
 from radsweep.specs import Cell
 from radsweep.store import Store
-from radsweep.store.record import Record
+from radsweep.store.record import CellStore, Record
 
 FAR_AHEAD_STEPS = 10_000_000
 """Steps that are planned for a budget in seconds; the stream is lazy, so they cost nothing."""
@@ -37,6 +42,11 @@ class Workers:
 
     count: int = 1
     """Training processes. 1 runs as a plain Ray task, more as a Ray Train worker group."""
+    most: int | None = None
+    """With it the width is elastic: ``count`` processes at least and so many at most, as there is
+    room; the batch must have a width's number of equal shares."""
+    widen_seconds: float = 300
+    """Time at one width before a wider one is asked for."""
     gpus: float = 0
     """Per process; 0 trains on CPU."""
     cpus: float = 1
@@ -50,20 +60,31 @@ class Workers:
     log_to: str | None = None
     """Where log rows also go live, as ``check_log_to`` gives it; None is nowhere."""
     max_failures: int = 3
-    """Restarts after a lost process or machine, each from the newest checkpoint."""
+    """Restarts from one checkpoint after a lost process or machine; one that got further may have
+    as many again."""
     hung_seconds: int = 600
     """A rank for which the others wait so long counts as lost, and the group begins again: more
     than the slowest checkpoint takes. Ray Train's own barriers: ``sweep.cluster.QUIET``."""
 
     @property
     def all_cpus(self) -> float:
-        """What the cell takes of the cluster."""
-        return self.count * (self.cpus + self.stream_cpus)
+        """What the cell takes of the cluster at most."""
+        return (self.most or self.count) * (self.cpus + self.stream_cpus)
 
     @property
     def all_gpus(self) -> float:
         """The same of GPUs."""
-        return self.count * self.gpus
+        return (self.most or self.count) * self.gpus
+
+    @property
+    def process(self) -> dict[str, float]:
+        """What one process takes on its node, in Ray's words."""
+        return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {})}
+
+    def widths(self, batch_size: int) -> tuple[int, ...]:
+        """The numbers of processes that may share a batch equally, ascending; may be none."""
+        wanted = range(self.count, (self.most or self.count) + 1)
+        return tuple(width for width in wanted if batch_size % width == 0)
 
 
 def _batches(cell: Cell, store: Store, workers: Workers) -> Any:
@@ -92,18 +113,18 @@ def _train(config: dict[str, Any]) -> dict[str, Any]:
     context = ray.train.get_context()
     ranks = Ranks(rank=context.get_world_rank(), size=context.get_world_size(), device=get_device())
     torch.set_num_threads(max(1, int(workers.cpus)))
-
-    def must_leave() -> bool:
-        # A barrier over the ranks, so that all of them hear the same.
-        return ray.train.get_preemption_info() is not None
-
-    with _watchers(cell, workers) if ranks.rank == 0 else nullcontext() as tell:
+    watchers = _watchers(cell, workers) if ranks.rank == 0 else nullcontext()
+    with watchers as tell, _wider(cell, ranks, workers) as can_be_wider:
 
         def report(row: Row) -> None:
             # A barrier as well, and Ray's own heartbeat; figures of record go to the store.
             ray.train.report({"spent": row["spent"], "loss": row["loss"]})
             if tell is not None:
                 tell(row)
+
+        def must_leave() -> bool:
+            # A barrier over the ranks, so that all of them hear the same.
+            return ray.train.get_preemption_info() is not None or can_be_wider()
 
         return _answer(cell, store, ranks, workers, report, must_leave)
 
@@ -114,8 +135,31 @@ def _alone(cell: Cell, store: Store, workers: Workers) -> dict[str, Any]:
     device = torch.device("cuda" if workers.gpus and not cell.is_baseline else "cpu")
     torch.set_num_threads(max(1, int(workers.cpus)))
     ranks = Ranks(device=device)
-    with _watchers(cell, workers) as tell:
-        return _answer(cell, store, ranks, workers, tell, HereIsDraining())
+    is_draining = HereIsDraining()
+    with _watchers(cell, workers) as tell, _wider(cell, ranks, workers) as can_be_wider:
+        return _answer(cell, store, ranks, workers, tell, lambda: is_draining() or can_be_wider())
+
+
+@contextmanager
+def _wider(cell: Cell, ranks: Ranks, workers: Workers) -> Iterator[Callable[[], bool]]:
+    """Whether there is room for a wider group: a collective, which every rank hears alike."""
+    widths = workers.widths(cell.budget.batch_size)
+    more = next((width - ranks.size for width in widths if width > ranks.size), None)
+    if more is None:
+        yield lambda: False
+        return
+    wish = Wish(workers.process, workers.stream_cpus, more, workers.widen_seconds)
+
+    def can_be_wider() -> bool:
+        said = torch.tensor(int(ranks.rank == 0 and wish.is_granted()), device=ranks.device)
+        if ranks.size > 1:
+            torch.distributed.all_reduce(said, op=torch.distributed.ReduceOp.MAX)
+        return bool(said)
+
+    try:
+        yield can_be_wider
+    finally:
+        wish.give_back()
 
 
 @contextmanager
@@ -187,12 +231,13 @@ def check_share(cell: Cell, workers: Workers) -> None:
 
     A rest that nobody takes would be counted as seen: the cell would spend less than its budget.
     """
-    batch_size, count = cell.budget.batch_size, workers.count
-    if not cell.is_baseline and batch_size % count:
+    batch_size, count, most = cell.budget.batch_size, workers.count, workers.most or workers.count
+    if not cell.is_baseline and not workers.widths(batch_size):
         fit = [number for number in range(1, batch_size + 1) if batch_size % number == 0]
-        near = {max(n for n in fit if n <= count), min(n for n in fit if n >= min(count, fit[-1]))}
+        near = {max(n for n in fit if n <= count), min(n for n in fit if n >= min(most, fit[-1]))}
+        wanted = f"{count}" if most == count else f"{count} to {most}"
         raise SpecError(
-            f"{cell.name}: a batch of {batch_size} images is not {count} equal shares; give "
+            f"{cell.name}: a batch of {batch_size} images is not {wanted} equal shares; give "
             f"--workers {' or '.join(str(number) for number in sorted(near))}"
         )
 
@@ -200,13 +245,27 @@ def check_share(cell: Cell, workers: Workers) -> None:
 def run_cell(cell: Cell, store: Store, workers: Workers) -> Record:
     """Pretrain one cell to its end on the connected cluster, from wherever it stands.
 
-    Raises CellError with the cell's end state, Ray's own error after ``max_failures`` restarts, or
-    what ``check_share`` raises.
+    A lost process or machine, a notice and a change of width all begin it again from its newest
+    checkpoint, with as many processes as there is room for then.
+
+    Raises CellError with the cell's end state, Ray's own error where ``max_failures`` restarts
+    from one checkpoint were not enough, or what ``check_share`` raises.
     """
     check_share(cell, workers)
-    while (answer := _attempt(cell, store, workers))["state"] == "preempted":
-        # Ray starts nothing on a node that is about to go, so the next attempt is elsewhere.
-        continue
+    corner = CellStore(store, cell.name)
+    failures, failed_at = 0, None
+    while True:
+        try:
+            answer = _attempt(cell, store, workers)
+        except (WorkerGroupError, RayError):
+            kept = newest(corner)
+            failures, failed_at = failures + 1 if kept == failed_at else 1, kept
+            if failures > workers.max_failures:
+                raise
+        else:
+            # Ray starts nothing on a node that is about to go, so the next attempt is elsewhere.
+            if answer["state"] != "preempted":
+                break
     count_end(cell, answer["state"])
     if answer["state"] != "done":
         fault = CellError(answer["reason"])
@@ -217,12 +276,19 @@ def run_cell(cell: Cell, store: Store, workers: Workers) -> Record:
 
 def _attempt(cell: Cell, store: Store, workers: Workers) -> dict[str, Any]:
     """From the newest checkpoint to the end of the cell, or until its machine is taken away."""
-    if not cell.is_baseline and workers.count > 1:
-        return _fit_with_ray_train(cell, store, workers)
+    width = 1
+    if not cell.is_baseline:
+        widths = workers.widths(cell.budget.batch_size)
+        width = width_now(widths, workers.process, workers.stream_cpus)
+    return (fit_alone if width == 1 else fit_with_ray_train)(cell, store, workers, width)
+
+
+def fit_alone(cell: Cell, store: Store, workers: Workers, width: int = 1) -> dict[str, Any]:
+    """One attempt as a Ray task: ``state`` and ``record`` or ``reason``; Ray's error if lost."""
     task = ray.remote(_alone).options(
         num_cpus=workers.cpus,
         num_gpus=0 if cell.is_baseline else workers.gpus,
-        max_retries=workers.max_failures,
+        max_retries=0,
         name=cell.name,
     )
     try:
@@ -233,8 +299,8 @@ def _attempt(cell: Cell, store: Store, workers: Workers) -> dict[str, Any]:
     return answer
 
 
-def _fit_with_ray_train(cell: Cell, store: Store, workers: Workers) -> dict[str, Any]:
-    resources = {"CPU": workers.cpus, **({"GPU": workers.gpus} if workers.gpus else {})}
+def fit_with_ray_train(cell: Cell, store: Store, workers: Workers, width: int) -> dict[str, Any]:
+    """The same as a group of ``width`` processes under Ray Train."""
     trainer = TorchTrainer(
         _train,  # type: ignore[arg-type]
         train_loop_config={"cell": cell, "store": store, "workers": workers},
@@ -242,17 +308,26 @@ def _fit_with_ray_train(cell: Cell, store: Store, workers: Workers) -> dict[str,
             backend="nccl" if workers.gpus else "gloo", timeout_s=workers.hung_seconds
         ),
         scaling_config=ScalingConfig(
-            num_workers=workers.count, use_gpu=workers.gpus > 0, resources_per_worker=resources
+            num_workers=width, use_gpu=workers.gpus > 0, resources_per_worker=workers.process
         ),
         # Checkpoints are ours, in the store; what Ray Train keeps of its own is a few kilobytes.
+        # So are restarts, which it would make at the same width.
         run_config=RunConfig(
             name=cell.name,
             storage_path=os.path.join(store.url, "ray_train"),
-            # A machine that is taken away is no fault of the cell, however often it happens.
             failure_config=FailureConfig(  # type: ignore[call-arg]
-                max_failures=workers.max_failures, max_preemption_failures=-1
+                max_failures=0, max_preemption_failures=0, controller_failure_limit=0
             ),
         ),
     )
-    answer: dict[str, Any] = trainer.fit().return_value  # type: ignore[attr-defined]
+    try:
+        answer: dict[str, Any] = trainer.fit().return_value  # type: ignore[attr-defined]
+    except PreemptionError as fault:
+        # A machine that is taken away is no fault of the cell, however often it happens.
+        return {"state": "preempted", "reason": str(fault)}
+    except ControllerError as fault:
+        if not isinstance(fault.controller_failure, WorkerGroupStartupTimeoutError):
+            raise
+        # Machines are still on their way, or there are fewer than there were: count again.
+        return {"state": "preempted", "reason": str(fault)}
     return answer

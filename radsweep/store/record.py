@@ -81,7 +81,8 @@ class Record:
     """Of training, summed over attempts; start-up excluded."""
     gpu_seconds: float
     """``seconds`` times workers that had a GPU; 0 on CPU."""
-    workers: int
+    workers: float
+    """Processes; their mean over ``seconds`` where the width changed."""
     device: str
     encoder_digest: str
     """SHA-256 of the encoder's weights."""

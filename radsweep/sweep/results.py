@@ -31,7 +31,7 @@ CELLS = pl.Schema(
         "data_wait": pl.Float64,
         "mfu": pl.Float64,
         "loss": pl.Float64,
-        "workers": pl.Int64,
+        "workers": pl.Float64,
         "device": pl.String,
         "reason": pl.String,
         "finished_at": pl.String,

@@ -87,7 +87,7 @@ class TerminalObserver:
             record = CellStore(self._store, cell.name).record()
             loss = record.final_losses["loss"]
             note = f"{record.seconds:.0f} s, {record.epochs:,.1f} epochs, loss {loss:.3f}"
-            note += f", {record.workers} workers" if record.workers > 1 else ""
+            note += f", {record.workers:g} workers" if record.workers > 1 else ""
         self._console.print(
             f"  [{style}]{state:<9}[/{style}] {cell.name:<32} {escape(note)}",
             highlight=False,

@@ -205,12 +205,12 @@ def test_more_than_one_percent_off_the_budget_is_an_error(
     budget: Budget, steps: int, ends_well: bool
 ) -> None:
     cell = Cell(recipe=recipe("clip"), subset=Subset(corpus=CORPUS, images=4), budget=budget)
-    progress = Progress(step=steps, seconds=steps * 0.1)
+    progress = Progress(step=steps, seconds=steps * 0.1, worker_seconds=steps * 0.1)
     if ends_well:
-        audit(cell, 1000.0, progress, Ranks())
+        audit(cell, 1000.0, progress)
     else:
         with pytest.raises(BudgetError, match="of a budget of"):
-            audit(cell, 1000.0, progress, Ranks())
+            audit(cell, 1000.0, progress)
 
 
 def test_a_rate_is_known_of_chips_and_never_guessed() -> None:
