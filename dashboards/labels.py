@@ -10,6 +10,7 @@ import polars as pl
 from radsweep.dashboards.style import band, image_axis, looks, panels, place
 from radsweep.dashboards.tables import Tables
 from radsweep.laws.words import label_title, metric_title, task_title
+from radsweep.store.scores import SUMS
 
 TITLE = "Each label by itself"
 PAGE = "labels"
@@ -34,7 +35,7 @@ def points(tables: Tables) -> pl.DataFrame:
         .otherwise("paradigm")
     )
     found: pl.DataFrame = (
-        own.filter(pl.col("label") != "macro", pl.col("value").is_not_nan())
+        own.filter(~pl.col("label").is_in(SUMS), pl.col("value").is_not_nan())
         .join(arms, on="paradigm")
         .group_by(*WHERE, "label", "images", arm=named)
         .agg(

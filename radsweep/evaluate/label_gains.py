@@ -17,13 +17,9 @@ from radsweep.laws.compare import holm
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store
 from radsweep.store.layout import predictions_file
-from radsweep.store.scores import LABEL_GAINS
-from radsweep.tasks.base import MACRO, Measurement, Task, TaskData, resample_seed
-from radsweep.tasks.reports import MICRO
+from radsweep.store.scores import LABEL_GAINS, SUMS
+from radsweep.tasks.base import Measurement, Task, TaskData, resample_seed
 from radsweep.tasks.resample import interval, patient_weights
-
-SUMS = (MACRO, MICRO)
-"""What is measured of all labels together."""
 
 
 def label_gains(store: Store, sweep: Sweep, cells: Sequence[Cell]) -> pl.DataFrame:

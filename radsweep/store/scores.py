@@ -34,6 +34,9 @@ COLUMNS: dict[str, pl.DataType | pl.datatypes.DataTypeClass] = {
     "draws": pl.List(pl.Float32),  # draw i is the same resample of patients for every encoder
 }
 SCHEMA = pl.Schema(COLUMNS)
+SUMS = ("macro", "micro", "all")
+"""In the column ``label``: what is measured of all labels together."""
+
 LABEL_GAINS = pl.Schema(
     {
         **dict.fromkeys(

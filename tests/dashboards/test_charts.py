@@ -12,7 +12,7 @@ from radsweep.dashboards.style import image_axis, looks
 from radsweep.dashboards.tables import Tables
 from radsweep.errors import SpecError
 from radsweep.laws.sentences import crossing_of
-from radsweep.store.scores import SLICES
+from radsweep.store.scores import SLICES, SUMS
 from tests.dashboards.toy import METRICS, SCALES, STARTS, toy_tables, truth
 
 TABLES = toy_tables()
@@ -253,6 +253,13 @@ def test_labels_are_listed_by_their_gain_and_filled_only_after_correction() -> N
         means = part.group_by("label", maintain_order=True).agg(pl.col("gain").mean())["gain"]
         assert means.to_list() == sorted(means, reverse=True)
     assert points["is_decided"].to_list() == (points["p_holm"] <= 0.05).to_list()
+
+
+def test_what_is_measured_of_all_labels_together_is_no_label() -> None:
+    pooled = [TABLES.scores.filter(label="edema").with_columns(label=pl.lit(sum_)) for sum_ in SUMS]
+    tables = Tables(pl.concat([TABLES.scores, *pooled]), TABLES.cells, TABLES.steps, TABLES.sweep)
+    expected = chart("labels").points(TABLES)
+    assert not expected.is_empty() and chart("labels").points(tables).equals(expected)
 
 
 def test_slices_of_two_starts_of_one_paradigm_are_not_pooled() -> None:
