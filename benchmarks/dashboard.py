@@ -73,6 +73,7 @@ def trial(cell: Cell, task: str, probe: int, rows: int, common: Any) -> pl.DataF
         **{"start_from": pl.lit(paradigm), "images": pl.lit(images), "seed": pl.lit(cell.seed)},
         **{"images_seen": pl.lit(seen), "epochs": pl.lit(seen / images if images else 0.0)},
         **{"flops": pl.lit(1e18), "subset_seed": pl.lit(0), "task": pl.lit(task)},
+        stratify_by=pl.lit(None, pl.String),
         **{"probe": pl.lit("linear" if probe == 0 else f"probe {probe}"), "split": pl.lit("test")},
         **{"value": pl.lit(value), "ci_low": pl.lit(value - 0.02), "ci_high": pl.lit(value + 0.02)},
         **{"n_test": pl.lit(4000), "n_positive": pl.lit(900), "code_version": pl.lit("0")},

@@ -23,9 +23,9 @@ from radsweep.store import Store
 TASK_STEPS = 8
 """Batches per Ray task: a task costs some milliseconds whatever it does."""
 
-SEGMENT_TASKS = 256
-"""Tasks that are planned at once. The driver holds a few kilobytes for each, and a budget in
-GPU-seconds has no last step; between two segments there is a pause of some tenths of a second."""
+SEGMENT_STEPS = 2048
+"""Batches that are planned at once. The driver holds a few kilobytes for each task, and a budget in
+GPU-seconds has no last step; between two segments the trainer waits as at the start."""
 
 PREFETCH_BATCHES = 4
 """Batches fetched to this process ahead of the one in use."""
@@ -113,9 +113,8 @@ def stream(
         rank=rank,
     )
     reference = index if isinstance(index, ray.ObjectRef) else ray.put(index)
-    for first in range(first_step, steps, SEGMENT_TASKS * TASK_STEPS):
-        last = min(steps, first + SEGMENT_TASKS * TASK_STEPS)
-        yield from _segment(share, reference, first, last, cpus)
+    for first in range(first_step, steps, SEGMENT_STEPS):
+        yield from _segment(share, reference, first, min(steps, first + SEGMENT_STEPS), cpus)
 
 
 def local_stream(
@@ -148,17 +147,17 @@ def _segment(
     share: _Share, reference: "ray.ObjectRef[pa.Table]", first: int, last: int, cpus: float
 ) -> Iterator[Views]:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    tasks = -(-(last - first) // TASK_STEPS)
     task_cpus = min(1.0, cpus)
+    places = max(1, int(cpus / task_cpus))
+    tasks = [{"first": one, "last": end} for one, end in task_steps(first, last, places)]
     with DataContext.current(_context(cpus)):
         # Not ``ray.data.range`` or ``from_arrow``: their tasks ask for a CPU each, whatever the map
         # asks for, and wait for ever where trainers leave less than one on every node.
-        numbers = [{"id": number} for number in range(tasks)]
-        data = ray.data.from_items(numbers, override_num_blocks=tasks).map_batches(
-            _steps_of_task(share, reference, first, last),
+        data = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
+            _steps_of_task(share, reference),
             batch_size=None,
             num_cpus=task_cpus,
-            compute=TaskPoolStrategy(max(1, int(cpus / task_cpus))),
+            compute=TaskPoolStrategy(places),
         )
     rows = data.iter_batches(batch_size=1, prefetch_batches=PREFETCH_BATCHES)
     for step, row in zip(range(first, last), rows, strict=True):
@@ -187,16 +186,33 @@ def _context(cpus: float) -> DataContext:
     return context
 
 
-def _steps_of_task(
-    share: _Share, reference: "ray.ObjectRef[pa.Table]", first: int, last: int
-) -> Callable[[dict[str, NDArray[Any]]], Iterator[dict[str, NDArray[Any]]]]:
-    """The function that a task runs: it is given task numbers and yields one row per batch."""
+def task_steps(first: int, last: int, places: int) -> Iterator[tuple[int, int]]:
+    """The steps [one, end) of each task of a segment, in order.
 
-    def make(numbers: dict[str, NDArray[Any]]) -> Iterator[dict[str, NDArray[Any]]]:
+    The first are of one step each, then of two, and so on to ``TASK_STEPS``: a task's batches come
+    together at its end, and a trainer that has none yet should not wait for eight.
+
+    Args:
+        first: step of the segment.
+        last: its end, exclusive.
+        places: how many tasks run side by side.
+    """
+    one, made = first, 0
+    while one < last:
+        end = min(last, one + min(TASK_STEPS, 2 ** (made // places)))
+        yield one, end
+        one, made = end, made + 1
+
+
+def _steps_of_task(
+    share: _Share, reference: "ray.ObjectRef[pa.Table]"
+) -> Callable[[dict[str, NDArray[Any]]], Iterator[dict[str, NDArray[Any]]]]:
+    """The function that a task runs: it is given ranges of steps and yields one row per batch."""
+
+    def make(tasks: dict[str, NDArray[Any]]) -> Iterator[dict[str, NDArray[Any]]]:
         reader = Reader(share.store, ray.get(reference))
-        for number in numbers["id"]:
-            begin = first + int(number) * TASK_STEPS
-            for step in range(begin, min(last, begin + TASK_STEPS)):
+        for first, last in zip(tasks["first"], tasks["last"], strict=True):
+            for step in range(int(first), int(last)):
                 yield {name: array[None] for name, array in share.batch(reader, step).items()}
 
     return make

@@ -53,4 +53,5 @@ def cell_facts(sweep: str, cell: Cell, record: Record) -> dict[str, Any]:
         "flops": record.flops,
         "seed": cell.seed,
         "subset_seed": cell.subset.seed,
+        "stratify_by": "+".join(cell.subset.stratify_by) or None,
     }

@@ -23,6 +23,7 @@ CELL_COLUMNS = (
     "flops",
     "seed",
     "subset_seed",
+    "stratify_by",
 )
 """What a row says of its cell; the rest is the same for every cell with these weights."""
 

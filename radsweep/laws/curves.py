@@ -20,8 +20,8 @@ from radsweep.laws.forms import FloatArray
 from radsweep.laws.words import images_in_words, metric_title, paradigm_title, task_title
 
 NEEDED = (
-    *("sweep", "cell", "paradigm", "start_from", "images", "seed", "subset_seed", "task", "probe"),
-    *("label", "metric", "headline", "value", "split", "draws"),
+    *("sweep", "cell", "paradigm", "start_from", "images", "seed", "subset_seed", "stratify_by"),
+    *("task", "probe", "label", "metric", "headline", "value", "split", "draws"),
 )
 # Below this many usable resamples a 2.5 % percentile rests on one or two of them.
 FEWEST_DRAWS = 100
@@ -301,7 +301,8 @@ def curves(rows: pl.DataFrame) -> list[Curve]:
     paradigm that starts from the same weights. A curve that has open weights only is not listed.
 
     Raises:
-        SpecError: a column is missing, or two cells hold the same paradigm, scale and seed.
+        SpecError: a column is missing, two cells hold the same paradigm, scale and seed, or one
+            sweep's subsets are of two stratifications.
     """
     lacking = [name for name in NEEDED if name not in rows.columns]
     if lacking:
@@ -311,6 +312,7 @@ def curves(rows: pl.DataFrame) -> list[Curve]:
     untouched: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     starts: dict[tuple[str, str], set[str]] = defaultdict(set)
     probes: dict[tuple[str, str], set[str]] = defaultdict(set)
+    _check_strata(rows)
     for row in rows.select(NEEDED).sort("images", "seed", "subset_seed").iter_rows(named=True):
         key = tuple(row[name] for name in names)
         (untouched if row["images"] == 0 else trained)[key].append(row)
@@ -326,3 +328,14 @@ def curves(rows: pl.DataFrame) -> list[Curve]:
         shown_probe = probe if len(probes[sweep, task]) > 1 else ""
         found.append(_curve(key, arm, shown_probe, trained[key], untouched.get(own, [])))
     return found
+
+
+def _check_strata(rows: pl.DataFrame) -> None:
+    trained = rows.filter(pl.col("images") > 0).unique(["sweep", "stratify_by"])
+    for (sweep,), found in trained.group_by("sweep"):
+        if found.height > 1:
+            kinds = " and by ".join(sorted(kind or "nothing" for kind in found["stratify_by"]))
+            raise SpecError(
+                f"the scores of sweep {sweep} are of subsets stratified by {kinds}, which are no "
+                "one curve; filter the table by its column stratify_by"
+            )

@@ -63,7 +63,7 @@ def jittered(
     if strength > 0:
         brightness, contrast, gamma = (strength * (2 * generator.random(3) - 1)).tolist()
         table = (LEVELS ** math.exp(gamma) - 0.5) * math.exp(contrast) + 0.5 + brightness / 2
-        pixels = (table.clip(0, 1) * 255 + 0.5).astype(np.uint8)[pixels]
+        pixels = (table.clip(0, 1) * 255 + 0.5).astype(np.uint8).take(pixels)
     return pixels[None]
 
 

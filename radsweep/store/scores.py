@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 
 import polars as pl
 
@@ -18,6 +19,7 @@ COLUMNS: dict[str, pl.DataType | pl.datatypes.DataTypeClass] = {
     "flops": pl.Float64,
     "seed": pl.Int64,
     "subset_seed": pl.Int64,
+    "stratify_by": pl.String,  # columns whose mix subsets share, such as "sex+view"; null for none
     "task": pl.String,
     "probe": pl.String,
     "label": pl.String,  # "macro" is the mean over labels
@@ -36,6 +38,8 @@ COLUMNS: dict[str, pl.DataType | pl.datatypes.DataTypeClass] = {
 SCHEMA = pl.Schema(COLUMNS)
 SUMS = ("macro", "micro", "all")
 """In the column ``label``: what is measured of all labels together."""
+OLDER: dict[str, Literal["insert", "raise"]] = {"stratify_by": "insert"}
+"""Columns that older files lack."""
 
 LABEL_GAINS = pl.Schema(
     {
@@ -82,13 +86,15 @@ def write(store: Store, trial: str, rows: pl.DataFrame) -> None:
 def read_each(store: Store, trials: Sequence[str]) -> dict[str, pl.DataFrame]:
     """The rows of each of these trials, in their order; a trial that is not there is left out.
 
-    Files are fetched side by side: an object store answers slowly, and many at once.
+    Files are fetched side by side: an object store answers slowly, and many at once. Those that
+    were written before ``stratify_by`` was a column have a null there.
     """
     present = set(store.names("scores"))
     found = [trial for trial in trials if f"{trial}.parquet" in present]
     with ThreadPoolExecutor(READERS) as pool:
         tables = pool.map(lambda trial: store.read_table(scores_file(trial)), found)
-        return dict(zip(found, tables, strict=True))
+        whole = (one.match_to_schema(SCHEMA, missing_columns=OLDER) for one in tables)
+        return dict(zip(found, whole, strict=True))
 
 
 def read(store: Store, trials: Sequence[str]) -> pl.DataFrame:

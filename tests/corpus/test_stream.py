@@ -12,7 +12,7 @@ from ray.train.torch import TorchTrainer
 from radsweep.corpus.batch import batch_positions, batch_strata, example_generator, make_batch
 from radsweep.corpus.manifest import Corpus, index_table, shard_file
 from radsweep.corpus.reader import Reader
-from radsweep.corpus.stream import local_stream, stream
+from radsweep.corpus.stream import TASK_STEPS, local_stream, stream, task_steps
 from radsweep.corpus.subset import SubsetIndex, select
 from radsweep.errors import StreamError
 from radsweep.specs import Subset
@@ -139,6 +139,18 @@ def test_ranks_together_and_resumed_runs_give_the_same_batches(
     )
 
 
+@pytest.mark.parametrize(("first", "last", "places"), [(0, 1, 1), (5, 700, 3), (9, 40, 16)])
+def test_tasks_cover_a_segment_once_and_the_first_are_short(
+    first: int, last: int, places: int
+) -> None:
+    tasks = list(task_steps(first, last, places))
+    assert [step for one, end in tasks for step in range(one, end)] == list(range(first, last))
+    lengths = [end - one for one, end in tasks]
+    assert all(length == 1 for length in lengths[:places])
+    assert max(lengths) <= TASK_STEPS
+    assert all(length == TASK_STEPS for length in lengths[3 * places : -1])
+
+
 @pytest.mark.cluster
 def test_ray_gives_the_local_batches_bit_for_bit_for_any_world_and_any_resume(
     small_ray: None, store: Store, subset: SubsetIndex, crop_viewer: Callable
@@ -185,7 +197,7 @@ def test_segments_follow_each_other_without_a_seam(
     crop_viewer: Callable,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("radsweep.corpus.stream.SEGMENT_TASKS", 2)
+    monkeypatch.setattr("radsweep.corpus.stream.SEGMENT_STEPS", 12)
     given = list(stream(store, subset.table, crop_viewer(9), cpus=1, **WHOLE))
     assert_same(given, list(local_stream(store, subset.table, crop_viewer(9), **WHOLE)))
 

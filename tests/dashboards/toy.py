@@ -107,6 +107,7 @@ def toy_scores(
                             "flops": IMAGES_SEEN * FLOPS_PER_IMAGE[paradigm] if images else 0.0,
                             "seed": seed,
                             "subset_seed": 0,
+                            "stratify_by": None,
                             "task": task,
                             "probe": {"lines_tubes_seg": "segment", "reports": "report"}.get(
                                 task, "linear"
@@ -125,7 +126,7 @@ def toy_scores(
                             "draws": sample.astype(np.float32).tolist() if is_headline else None,
                         }
                     )
-    schema = {"n_positive": pl.Int64, "draws": pl.List(pl.Float32)}
+    schema = {"n_positive": pl.Int64, "draws": pl.List(pl.Float32), "stratify_by": pl.String}
     return pl.DataFrame(rows, schema_overrides=schema, infer_schema_length=None)
 
 

@@ -40,13 +40,14 @@ def table(
                         **{"sweep": "s", "cell": f"{paradigm}-{images}-s{seed}"},
                         **{"paradigm": paradigm, "start_from": f"{paradigm}-weights"},
                         **{"images": images, "seed": seed, "subset_seed": 0, "task": "findings"},
+                        "stratify_by": None,
                         **{"probe": "linear", "label": "macro", "metric": "auprc"},
                         **{"headline": True, "value": score, "split": "test"},
                         "draws": None if draws is None else draws.tolist(),
                         "finished_at": datetime.datetime(2026, 1, 1),
                     }
                 )
-    schema = {"value": pl.Float64, "draws": pl.List(pl.Float32)}
+    schema = {"value": pl.Float64, "draws": pl.List(pl.Float32), "stratify_by": pl.String}
     return pl.DataFrame(rows, schema_overrides=schema, infer_schema_length=None)
 
 
@@ -197,6 +198,16 @@ def test_two_cells_in_one_place_are_refused() -> None:
     twin = scores.filter(pl.col("images") == 30_000).with_columns(cell=pl.lit("another recipe"))
     with pytest.raises(SpecError, match="another recipe"):
         answers(pl.concat([scores, twin]))
+
+
+def test_subsets_of_two_stratifications_are_no_one_curve_whatever_the_open_weights_say() -> None:
+    scores = table()
+    trained = pl.col("images") > 0
+    by_sex = scores.with_columns(stratify_by=pl.when(trained).then(pl.lit("sex")))
+    assert answers(by_sex) == answers(scores)
+    half = pl.when(pl.col("images") > 100_000).then(pl.lit("sex+view"))
+    with pytest.raises(SpecError, match=r"sweep s .* by nothing and by sex\+view.*column strat"):
+        answers(scores.with_columns(stratify_by=half))
 
 
 def test_a_paradigm_that_starts_from_two_weights_is_two_arms() -> None:
