@@ -88,6 +88,14 @@ def run(
             "give the same gradient",
         ),
     ] = None,
+    activation_checkpointing: Annotated[
+        bool,
+        typer.Option(
+            "--activation-checkpointing",
+            help="Compute activations anew in the backward pass: less memory, more time, the same "
+            "gradient",
+        ),
+    ] = False,
     log_to: Annotated[
         str | None,
         typer.Option(help="Show log rows live as well: tensorboard=FOLDER, or your own module"),
@@ -142,6 +150,7 @@ def run(
         stream_cpus=stream_cpus,
         checkpoint_steps=checkpoint_steps,
         images_at_once=images_at_once,
+        activation_checkpointing=activation_checkpointing,
         log_to=None if log_to is None else check_log_to(log_to),
     )
     limits = None

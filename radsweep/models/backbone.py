@@ -15,6 +15,7 @@ import torch
 from timm.models import group_parameters
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from radsweep.errors import SpecError
 from radsweep.models.batch_norm import over_ranks
@@ -162,6 +163,23 @@ class Backbone(nn.Module):
             )
         self.load_state_dict(state)
 
+    def checkpoint_activations(self) -> None:
+        """From now on keep but the input of each block for the backward pass.
+
+        The rest is computed anew. Raises SpecError for a model of which timm cannot.
+        """
+        try:
+            self.model.set_grad_checkpointing(True)
+        except (AssertionError, AttributeError) as fault:
+            raise SpecError(
+                f"timm has no activation checkpointing for encoder {self.name}; leave it out and "
+                "give fewer images at once"
+            ) from fault
+        inner = [module for module in self.model.modules() if module is not self.model]
+        if any(getattr(module, "grad_checkpointing", False) for module in inner):
+            # timm's DaViT would compute each stage anew, and then each of its blocks once more.
+            self.model.grad_checkpointing = False
+
     def _refit_positions(self, table: Tensor) -> Tensor:
         patches = table.shape[1] - (
             0 if self.model.no_embed_class else self.model.num_prefix_tokens
@@ -207,7 +225,11 @@ class Backbone(nn.Module):
 
     def _blocks(self, tokens: Tensor) -> Tensor:
         for block in self.model.blocks:
-            tokens = block(tokens)
+            tokens = (
+                checkpoint(block, tokens, use_reentrant=False)
+                if self.model.grad_checkpointing
+                else block(tokens)
+            )
         return tokens
 
     def _pool(self, last: Tensor) -> Tensor:

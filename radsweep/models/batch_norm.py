@@ -4,6 +4,8 @@ PyTorch's own normalises each rank's share by itself, so that two workers train 
 one; its synchronised one needs GPUs. The sums here pass gradients over ranks on any device.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, final
 
 import torch
@@ -102,6 +104,20 @@ def over_ranks(model: nn.Module) -> None:
 def _moves(module: Any) -> bool:
     """Whether it has affine parameters, and running statistics that follow by a share."""
     return bool(module.affine and module.track_running_stats and module.momentum)
+
+
+@contextmanager
+def held_moments(model: nn.Module) -> Iterator[None]:
+    """Afterwards all running moments of ``model`` are what they were before.
+
+    For a backward pass that computes activations anew: they have moved in the forward pass.
+    """
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    moments = [buffer for norm in norms for buffer in norm.buffers()]
+    before = [moment.clone() for moment in moments]
+    yield
+    for moment, held in zip(moments, before, strict=True):
+        moment.copy_(held)
 
 
 def require_global(model: nn.Module) -> None:

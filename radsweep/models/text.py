@@ -5,6 +5,7 @@ from typing import final
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from radsweep.errors import SpecError
 from radsweep.models.tokens import PAD
@@ -67,6 +68,7 @@ class TextTower(nn.Module):
         if pooling not in POOLINGS:
             raise SpecError(f"text_pooling {pooling!r}; known: {', '.join(POOLINGS)}")
         self.pooling = pooling
+        self.checkpoints_activations = False
         if width % heads:
             raise SpecError(f"text_width {width} is no multiple of text_heads {heads}")
         self.token_embedding = nn.Embedding(vocabulary, width)
@@ -91,12 +93,20 @@ class TextTower(nn.Module):
                 nn.init.normal_(linear.weight, std=spread)
                 nn.init.zeros_(linear.bias)
 
+    def checkpoint_activations(self) -> None:
+        """See ``Backbone.checkpoint_activations``."""
+        self.checkpoints_activations = True
+
     def forward(self, ids: Tensor) -> Tensor:
         """Features [B, width] of ids int64 [B, length]; the end is the highest id's first place."""
         x = self.token_embedding(ids) + self.positions
         seen = (ids != PAD)[:, None, None, :]
         for block in self.blocks:
-            x = block(x, seen)
+            x = (
+                checkpoint(block, x, seen, use_reentrant=False)
+                if self.checkpoints_activations
+                else block(x, seen)
+            )
         if self.pooling == "mean":
             kept = (ids != PAD)[..., None]
             means: Tensor = self.norm((x * kept).sum(dim=1) / kept.sum(dim=1))

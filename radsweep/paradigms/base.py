@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from radsweep.corpus.example import Viewer
 from radsweep.errors import SpecError
 from radsweep.models.backbone import Backbone
+from radsweep.models.text import TextTower
 from radsweep.models.weights import StartWeights
 from radsweep.specs import Recipe
 
@@ -95,6 +96,25 @@ class Paradigm(nn.Module, ABC):
     ) -> dict[str, Tensor]:
         """The terms of ``losses`` from the features of a whole batch, in the same order."""
         raise SpecError(f"{type(self).__name__} has features and no terms; write them")
+
+    def checkpoint_activations(self) -> None:
+        """Have all towers compute activations anew in the backward pass: memory for time.
+
+        Loss and gradient stay. Raises SpecError where there is no tower that could.
+        """
+        towers = [
+            module
+            for module in self.modules()
+            if isinstance(module, Backbone | TextTower)
+            and any(parameter.requires_grad for parameter in module.parameters())
+        ]
+        if not towers:
+            raise SpecError(
+                f"{type(self).__name__} has no Backbone or TextTower; leave activation "
+                "checkpointing out, or override checkpoint_activations"
+            )
+        for tower in towers:
+            tower.checkpoint_activations()
 
     def schedules(self, spent: float) -> dict[str, float]:
         """What the paradigm itself changes over the budget, by name, for the log.

@@ -64,6 +64,7 @@ def fit(
     checkpoint_steps: int,
     report: Callable[[Row], None],
     images_at_once: int | None = None,
+    activation_checkpointing: bool = False,
     must_leave: Callable[[], bool] = lambda: False,
 ) -> Record:
     """Pretrain one cell and leave its weights and log in the store (rank 0); gives its record.
@@ -79,6 +80,7 @@ def fit(
         checkpoint_steps: steps between checkpoints.
         report: is given each log row, on every rank.
         images_at_once: see ``loop.pretrain``.
+        activation_checkpointing: see ``loop.pretrain``. What is computed anew is not counted.
         must_leave: see ``loop.pretrain``.
 
     Raises CellError where the cell ends without an encoder that may be scored; its log is in the
@@ -107,6 +109,7 @@ def fit(
             checkpoint_steps=checkpoint_steps,
             report=report,
             images_at_once=images_at_once,
+            activation_checkpointing=activation_checkpointing,
             must_leave=must_leave,
         )
     if ranks.rank == 0:
@@ -151,6 +154,7 @@ def _spend(
     checkpoint_steps: int,
     report: Callable[[Row], None],
     images_at_once: int | None,
+    activation_checkpointing: bool,
     must_leave: Callable[[], bool],
 ) -> Progress:
     """Train to the end of the budget, from the newest checkpoint; leave the log however it ends."""
@@ -196,6 +200,7 @@ def _spend(
             checkpoint_steps=checkpoint_steps,
             peak_images_per_second=None if peak is None else peak * ranks.size / per_image,
             images_at_once=images_at_once,
+            activation_checkpointing=activation_checkpointing,
             must_leave=must_leave,
         )
         audit(cell, per_image, progress)

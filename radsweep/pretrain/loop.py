@@ -7,6 +7,7 @@ paradigms is a method of ``Paradigm``.
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch.optim import AdamW
 
 from radsweep.corpus.example import Views
 from radsweep.errors import BudgetError, DivergedError, PreemptedError
+from radsweep.models.batch_norm import held_moments
 from radsweep.paradigms.base import Paradigm
 from radsweep.pretrain import schedule
 from radsweep.pretrain.accumulate import average_gradients, backward_in_parts
@@ -99,6 +101,7 @@ def pretrain(
     checkpoint_steps: int,
     peak_images_per_second: float | None = None,
     images_at_once: int | None = None,
+    activation_checkpointing: bool = False,
     must_leave: Callable[[], bool] = lambda: False,
 ) -> None:
     """Spend what is left of the budget; ``progress`` is where it starts and where it ends.
@@ -118,6 +121,7 @@ def pretrain(
             ``mfu``; None where nobody knows.
         images_at_once: of a rank's share; None encodes it as a whole. Fewer need less memory and a
             second forward pass, and give the same gradient.
+        activation_checkpointing: see ``Paradigm.checkpoint_activations``.
         must_leave: whether this machine, or that of another rank, is about to be taken away; asked
             every ``REPORT_STEPS`` steps, and must answer all ranks alike.
 
@@ -129,6 +133,8 @@ def pretrain(
     whole = images_at_once is None or images_at_once * ranks.size >= cell.budget.batch_size
     wrapped = DistributedDataParallel(paradigm) if ranks.size > 1 and whole else paradigm
     paradigm.train()
+    if activation_checkpointing:
+        paradigm.checkpoint_activations()
     incoming = iter(batches)
     waited, began, last_report = 0.0, time.perf_counter(), progress.step
     spent = share_spent(cell, steps, progress, ranks)
@@ -152,7 +158,8 @@ def pretrain(
         if whole:
             with autocast():
                 terms: dict[str, Tensor] = wrapped(batch, spent)
-            torch.autograd.backward(torch.stack(list(terms.values())).sum())
+            with held_moments(paradigm) if activation_checkpointing else nullcontext():
+                torch.autograd.backward(torch.stack(list(terms.values())).sum())
         else:
             assert images_at_once is not None
             terms = backward_in_parts(paradigm, batch, spent, images_at_once, autocast)

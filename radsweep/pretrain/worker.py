@@ -57,6 +57,8 @@ class Workers:
     images_at_once: int | None = None
     """Of a process's share of the batch: fewer need less memory and more time, and give the same
     gradient."""
+    activation_checkpointing: bool = False
+    """Compute activations anew in the backward pass: less memory, more time, the same gradient."""
     log_to: str | None = None
     """Where log rows also go live, as ``check_log_to`` gives it; None is nowhere."""
     max_failures: int = 3
@@ -197,6 +199,7 @@ def _answer(
             checkpoint_steps=workers.checkpoint_steps,
             report=report,
             images_at_once=workers.images_at_once,
+            activation_checkpointing=workers.activation_checkpointing,
             must_leave=must_leave,
         )
     except PreemptedError as fault:

@@ -1,6 +1,6 @@
 """Processes with a share of a batch each are one process with the whole of it: loss, gradient,
 state, and what steps of the training loop make of them; and so they are where each takes its share
-image by image."""
+image by image, or computes activations anew in the backward pass."""
 
 import dataclasses
 import os
@@ -83,7 +83,7 @@ def run(made: Recipe, whole: dict[str, Tensor], rank: int, ranks: int, parts: bo
     return found | {k: p.grad for k, p in paradigm.named_parameters() if p.grad is not None}
 
 
-def train(made: Recipe, rank: int, ranks: int) -> Found:
+def train(made: Recipe, rank: int, ranks: int, activation_checkpointing: bool = False) -> Found:
     """All that the loop leaves after ``STEPS`` steps: weights, teacher, centres, moments, log."""
     made = dataclasses.replace(made, warmup=0.0)
     paradigm, share = build(made), COUNT // ranks
@@ -102,7 +102,7 @@ def train(made: Recipe, rank: int, ranks: int) -> Found:
     pretrain(
         cell, paradigm, optimiser, batches, steps=STEPS, progress=progress,
         ranks=Ranks(rank=rank, size=ranks), report=lambda row: None, checkpoint=lambda: None,
-        checkpoint_steps=10**6,
+        checkpoint_steps=10**6, activation_checkpointing=activation_checkpointing,
     )  # fmt: skip
     assert progress.step == STEPS
     found = {f"state {name}": value for name, value in paradigm.state_dict().items()}
@@ -120,6 +120,8 @@ def all_ways(rank: int, ranks: int) -> dict[str, Found]:
         if name != "batch norm":
             found[f"{name} parts"] = run(made, whole, rank, ranks, parts=True)
         found[f"{name} steps"] = train(made, rank, ranks)
+        anew = train(made, rank, ranks, activation_checkpointing=True)
+        found[f"{name} steps with activations computed anew"] = anew
     return found
 
 
@@ -192,3 +194,4 @@ def test_steps_of_ranks_leave_the_state_of_one_process(
     assert len(moved) > len(start) / 2
     for found in ranks:
         assert_same(found[f"{name} steps"], left)
+        assert_same(found[f"{name} steps with activations computed anew"], left)

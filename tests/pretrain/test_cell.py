@@ -37,14 +37,13 @@ def batches(
 
 
 def trained(
-    folder: Path, made: Recipe, budget: Budget, images_at_once: int | None = None
+    folder: Path, made: Recipe, budget: Budget, **placed: Any
 ) -> tuple[Record, pl.DataFrame]:
     store = Store(str(folder))
     write_corpus(store)
     cell = Cell(recipe=made, subset=Subset(corpus=CORPUS, images=4), budget=budget)
     record = fit(
-        cell, store, Ranks(), batches, checkpoint_steps=10**6, report=lambda row: None,
-        images_at_once=images_at_once,
+        cell, store, Ranks(), batches, checkpoint_steps=10**6, report=lambda row: None, **placed,
     )  # fmt: skip
     return record, log(store, cell)
 
@@ -154,6 +153,18 @@ def test_a_cell_trained_in_parts_ends_close_to_one_trained_whole(tmp_path: Path)
     parts, _ = trained(tmp_path / "parts", made, budget, images_at_once=3)
     assert whole.key == parts.key
     assert parts.final_losses["loss"] == pytest.approx(whole.final_losses["loss"], abs=1e-3)
+
+
+def test_activations_computed_anew_change_neither_the_weights_nor_the_flops(
+    tmp_path: Path,
+) -> None:
+    budget, made = Budget(steps=5, batch_size=BATCH), recipe("dinov2", drop_path=0.5)
+    whole, _ = trained(tmp_path / "whole", made, budget)
+    anew, _ = trained(tmp_path / "anew", made, budget, activation_checkpointing=True)
+    assert anew.encoder_digest == whole.encoder_digest != whole.start_digest
+    assert (anew.key, anew.flops, anew.final_losses) == (
+        whole.key, whole.flops, whole.final_losses,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

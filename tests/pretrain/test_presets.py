@@ -5,6 +5,7 @@ import json
 import os
 import resource
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -46,21 +47,46 @@ def available_gib() -> float:
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
 
 
-def step(paradigm: Paradigm, recipe: Recipe, images: int) -> tuple[float, float, float]:
-    """Loss, FLOPs per image and hidden patches per image of one whole optimiser step."""
+class Step(NamedTuple):
+    """One whole optimiser step."""
+
+    loss: float
+    flops: float
+    """Per image, of all that was computed."""
+    hidden: float
+    """Patches per image."""
+    gib: float | None
+    """Most memory that forward and backward pass took; None where the system does not tell."""
+
+
+def resident_gib(peak: bool) -> float | None:
+    """Memory of this process now, or the most since the last time that the peak was asked for."""
+    told = Path("/proc/self/status")
+    if not told.exists():
+        return None
+    lines = dict(line.split(":", 1) for line in told.read_text().splitlines())
+    Path("/proc/self/clear_refs").write_text("5")
+    return int(lines["VmHWM" if peak else "VmRSS"].split()[0]) / 2**20
+
+
+def step(paradigm: Paradigm, recipe: Recipe, images: int) -> Step:
+    """Take one."""
     optimiser = make_optimiser(paradigm.train(), recipe)
     schedule.apply(optimiser, recipe, 0.5)
     given = batch(paradigm, images)
+    before = resident_gib(peak=False)
     with counter() as counted:
         loss = torch.stack(list(paradigm(given, 0.5).values())).sum()
         loss.backward()
+    after = resident_gib(peak=True)
+    gib = None if before is None or after is None else after - before
     assert recipe.clip_norm is not None
     torch.nn.utils.clip_grad_norm_(paradigm.parameters(), recipe.clip_norm)
     paradigm.before_update(0.5)
     optimiser.step()
     paradigm.after_step(0.5)
     hidden = float(given["masks"].sum()) / images if "masks" in given else 0.0
-    return loss.item(), counted.get_total_flops() / images, hidden
+    return Step(loss.item(), counted.get_total_flops() / images, hidden, gib)
 
 
 @pytest.mark.parametrize("name", SMALL_PRESETS)
@@ -71,7 +97,7 @@ def test_a_small_twin_takes_a_step_by_the_same_code(name: str) -> None:
         and small.encoder.split("_")[0] == large.encoder.split("_")[0]
     )
     torch.manual_seed(0)
-    loss, _, _ = step(build(small, None, REPORTS, 0), small, 4)
+    loss = step(build(small, None, REPORTS, 0), small, 4).loss
     assert 0 < loss < 100
 
 
@@ -146,7 +172,7 @@ def test_a_full_size_step_runs_and_costs_what_was_derived_by_hand(
         assert torch.equal(state[own], tensor), key
     del start, state
     gc.collect()
-    loss, flops, hidden = step(paradigm, recipe, 2)
+    loss, flops, hidden, gib = step(paradigm, recipe, 2)
     expected, precision = HAND_DERIVED[name], 0.03
     if name == "rad-dino":
         terms = dinov2_step(
@@ -155,6 +181,9 @@ def test_a_full_size_step_runs_and_costs_what_was_derived_by_hand(
         assert terms["teacher"] + terms["student"] == pytest.approx(expected, rel=0.002)
         expected, precision = sum(terms.values()), 1e-9
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    paradigm.zero_grad()
+    paradigm.checkpoint_activations()
+    anew = step(paradigm, recipe, 2)
     with capsys.disabled():
         print(
             "\n" + json.dumps({
@@ -162,7 +191,11 @@ def test_a_full_size_step_runs_and_costs_what_was_derived_by_hand(
                 "of_hand_derived": round(flops / expected, 4),
                 "of_reference": round(flops / HAND_DERIVED[name], 4),
                 "peak_gib": round(peak, 1), "images": 2,
+                "backward_gib": gib and round(gib, 2),
+                "backward_gib_with_activation_checkpointing": anew.gib and round(anew.gib, 2),
+                "flops_with_it": round(anew.flops / flops, 3),
             })
         )  # fmt: skip
     assert flops == pytest.approx(expected, rel=precision)
-    assert loss > 0
+    assert loss > 0 and anew.loss > 0
+    assert gib is None or anew.gib is None or anew.gib < gib
