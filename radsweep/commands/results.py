@@ -29,8 +29,27 @@ def scores(
         list[str] | None,
         typer.Option(
             help="Score the stored reports by it too: radgraph_f1, chexbert_f1 (their packages: "
-            'pip install -e ".[reports]"), or a module of your own'
+            'pip install -e ".[reports]"), radfact (a language model judges), or a module of yours'
         ),
+    ] = None,
+    judge_url: Annotated[
+        str,
+        typer.Option(
+            help="Of radfact: base of an OpenAI-compatible endpoint, such as https://HOST/v1; its "
+            "key, if it wants one, in RADSWEEP_JUDGE_KEY"
+        ),
+    ] = "",
+    judge_model: Annotated[str, typer.Option(help="Its name; answers are kept under it")] = "",
+    judge_calls: Annotated[int, typer.Option(help="At most so many calls")] = 1000,
+    judge_usd: Annotated[
+        float | None, typer.Option(help="At most so much money, by --judge-prices")
+    ] = None,
+    judge_prices: Annotated[
+        tuple[float, float], typer.Option(help="USD per million tokens read, and written")
+    ] = (0.0, 0.0),
+    send_reports_to: Annotated[
+        str | None,
+        typer.Option(help="HOST of --judge-url once more: report text may be sent there"),
     ] = None,
     slice_by: Annotated[
         str | None,
@@ -57,12 +76,28 @@ def scores(
         _slices(loaded, root, slice_by, to, as_json=as_json)
         return
     table = read_scores(loaded, root)
-    judged = []
+    judged, failed, judge = [], [], None
     if report_metric:
         # Tasks and probes: only where a metric is asked for.
         from radsweep.evaluate.clinical import clinical_scores
+        from radsweep.evaluate.judge import Endpoint, EndpointJudge
+        from radsweep.tasks.clinical import find_metric
+        from radsweep.tasks.radfact import RadFact
 
-        judged = [clinical_scores(root, loaded, loaded.cells(), one) for one in report_metric]
+        for name in report_metric:
+            if name == RadFact.name:
+                endpoint = Endpoint(
+                    url=judge_url,
+                    model=judge_model,
+                    most_calls=judge_calls,
+                    most_usd=judge_usd,
+                    usd_per_million=judge_prices,
+                )
+                judge = EndpointJudge(root, endpoint, send_reports_to)
+            metric = RadFact(judge) if judge and name == RadFact.name else find_metric(name)
+            rows, faults = clinical_scores(root, loaded, loaded.cells(), metric)
+            judged.append(rows)
+            failed += faults
         table = pl.concat([table, *judged])
     if to is not None:
         # A list of draws is no cell of a CSV.
@@ -77,6 +112,12 @@ def scores(
             console.print(f"- {task}: {caution}", highlight=False)
         for rows in judged:
             console.print(report_metrics_table(rows))
+        if judge is not None:
+            console.print(f"- {judge.account}", highlight=False)
+        for name, reason in failed:
+            console.print(f"- {name}: {reason}", highlight=False)
+    if failed:
+        raise typer.Exit(1)
 
 
 def _slices(sweep: Sweep, store: Store, by: str, to: Path | None, *, as_json: bool) -> None:

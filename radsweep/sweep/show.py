@@ -274,15 +274,23 @@ def laws_table(fits: pl.DataFrame, x: str, y: str, by: list[str]) -> Table:
 
 
 def report_metrics_table(rows: pl.DataFrame) -> Table:
-    """One further metric of the stored reports: a row per encoder."""
-    names = ", ".join(rows["metric"].unique().sort())
-    table = _table(f"stored reports, {names or 'none'}", ("cell",), ("value", "95% interval"))
-    for row in rows.sort("images", "paradigm", "seed").iter_rows(named=True):
+    """One further metric of the stored reports: a row per encoder and number."""
+    names = ", ".join(rows["metric"].unique(maintain_order=True))
+    several = rows["metric"].n_unique() > 1
+    table = _table(
+        f"stored reports, {names or 'none'}",
+        ("cell", *(("metric",) if several else ())),
+        ("value", "95% interval", "reports"),
+    )
+    order = rows.with_row_index().sort("images", "paradigm", "seed", "index")
+    for row in order.iter_rows(named=True):
         known = None not in (row["value"], row["ci_low"], row["ci_high"])
         table.add_row(
             row["cell"],
+            *((row["metric"],) if several else ()),
             f"{row['value']:.3f}" if known else "-",
             f"{row['ci_low']:.3f} to {row['ci_high']:.3f}" if known else "-",
+            str(row["n_test"]),
         )
     return table
 

@@ -14,13 +14,17 @@ from typing import Any, ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
-from radsweep.errors import SpecError
+from radsweep.errors import RadsweepError, SpecError
 from radsweep.parts import did_you_mean
 from radsweep.tasks.base import Measurement
-from radsweep.tasks.resample import divided, weighted_means, weighted_sums
+from radsweep.tasks.resample import divided, people, weighted_means, weighted_sums
 
 ALL = "all"
 """The label of a metric of whole texts."""
+
+
+class UnmeasuredError(RadsweepError):
+    """A metric has no number of these reports, and says why and what to do."""
 
 
 class ReportMetric(ABC):
@@ -32,13 +36,17 @@ class ReportMetric(ABC):
 
     @abstractmethod
     def statistics(self, references: list[str], candidates: list[str]) -> NDArray[np.float64]:
-        """[n, k] of n true and n written reports: what ``summary`` needs of each pair."""
+        """[n, k] of n true and n written reports: what ``summary`` needs of each pair.
+
+        NaN throughout a row for a pair that could not be judged. Raises UnmeasuredError where so
+        many could not that there is no number.
+        """
 
     @abstractmethod
     def summary(
         self, statistics: NDArray[np.float64], weights: NDArray[np.uint16]
-    ) -> NDArray[np.float64]:
-        """The metric [resamples] from statistics [n, k] and how often each pair counts."""
+    ) -> dict[str, NDArray[np.float64]]:
+        """Numbers [resamples] by name from statistics [n, k] and how often each pair counts."""
 
 
 @final
@@ -56,9 +64,9 @@ class RadGraphF1(ReportMetric):
 
     def summary(
         self, statistics: NDArray[np.float64], weights: NDArray[np.uint16]
-    ) -> NDArray[np.float64]:
+    ) -> dict[str, NDArray[np.float64]]:
         """Means."""
-        return weighted_means(weights, statistics)[:, 0]
+        return {self.name: weighted_means(weights, statistics)[:, 0]}
 
 
 @final
@@ -81,10 +89,10 @@ class ChexbertF1(ReportMetric):
 
     def summary(
         self, statistics: NDArray[np.float64], weights: NDArray[np.uint16]
-    ) -> NDArray[np.float64]:
+    ) -> dict[str, NDArray[np.float64]]:
         """F1 of the sums; NaN where no label is there or written."""
         hits, false, missed = weighted_sums(weights, statistics).T
-        return divided(2 * hits, 2 * hits + false + missed)
+        return {self.name: divided(2 * hits, 2 * hits + false + missed)}
 
 
 KNOWN: dict[str, type[ReportMetric]] = {kind.name: kind for kind in (RadGraphF1, ChexbertF1)}
@@ -127,8 +135,8 @@ def measure_reports(
     candidates: list[str],
     patients: NDArray[np.str_],
     weights: NDArray[np.uint16],
-) -> Measurement:
-    """The metric of n written reports under every resample.
+) -> tuple[list[Measurement], int]:
+    """What the metric says of n written reports under every resample, and how many it judged.
 
     Args:
         metric: of ``find_metric``.
@@ -136,6 +144,8 @@ def measure_reports(
         candidates: n written ones.
         patients: [n] of whom they are.
         weights: [resamples, n].
+
+    Raises UnmeasuredError as ``ReportMetric.statistics`` does.
     """
     statistics = metric.statistics(references, candidates)
     if statistics.ndim != 2 or len(statistics) != len(references):
@@ -143,10 +153,15 @@ def measure_reports(
             f"report metric {metric.name} gave statistics of shape {statistics.shape} for "
             f"{len(references)} reports; it must give one row for each"
         )
-    return Measurement(
-        label=ALL,
-        metric=metric.name,
-        values=metric.summary(statistics, weights),
-        positives=None,
-        patients=len(np.unique(patients)),
-    )
+    judged = np.any(~np.isnan(statistics), axis=1)
+    rows = [
+        Measurement(
+            label=ALL,
+            metric=name,
+            values=values,
+            positives=None,
+            patients=people(patients, judged),
+        )
+        for name, values in metric.summary(statistics, weights).items()
+    ]
+    return rows, int(judged.sum())

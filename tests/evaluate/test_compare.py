@@ -23,6 +23,7 @@ from radsweep.store import Store, scores
 from radsweep.store.layout import predictions_file
 from radsweep.store.scores import SCHEMA
 from radsweep.tasks.base import Measurement
+from radsweep.tasks.clinical import find_metric
 from radsweep.tasks.resample import interval, shared_people
 from tests.evaluate import toy
 from tests.evaluate.conftest import fresh
@@ -163,14 +164,16 @@ def test_a_clinical_metric_is_scored_from_stored_reports_with_the_shared_resampl
     scored: Store,
 ) -> None:
     sweep = toy.sweep()
-    rows = clinical_scores(scored, sweep, CELLS, "tests.tasks.toy_metric")
+    metric = find_metric("tests.tasks.toy_metric")
+    rows, failed = clinical_scores(scored, sweep, CELLS, metric)
+    assert failed == []
     assert rows.schema == SCHEMA
     assert rows["cell"].to_list() == [cell.name for cell in CELLS]
     assert rows["metric"].unique().to_list() == ["word_recall"]
     assert (rows["ci_low"] <= rows["value"]).all() and (rows["value"] <= rows["ci_high"]).all()
     assert not rows["headline"].any()
     without = dataclasses.replace(sweep, protocol=toy.protocol("findings"))
-    assert clinical_scores(scored, without, CELLS, "tests.tasks.toy_metric").is_empty()
+    assert clinical_scores(scored, without, CELLS, metric)[0].is_empty()
 
 
 def test_a_probe_is_added_by_naming_one_of_its_settings_and_moves_no_other_score(
@@ -218,7 +221,8 @@ def test_a_report_metric_is_asked_for_on_the_command_line(scored: Store, tmp_pat
     arguments = ["scores", str(file), "--store", scored.url]
     asked = [*arguments, "--report-metric", "tests.tasks.toy_metric"]
     ran = CliRunner().invoke(app, [*asked, "--json"], catch_exceptions=False)
-    wanted_rows = clinical_scores(scored, toy.sweep(), CELLS, "tests.tasks.toy_metric")
+    made = find_metric("tests.tasks.toy_metric")
+    wanted_rows, _ = clinical_scores(scored, toy.sweep(), CELLS, made)
     metric = wanted_rows["metric"][0]
     found = [row["value"] for row in json.loads(ran.stdout) if row["metric"] == metric]
     assert found == wanted_rows["value"].to_list() != []

@@ -29,7 +29,9 @@ def test_an_unknown_metric_is_refused_with_the_nearest_known_one() -> None:
 
 def test_a_metric_of_one_s_own_is_found_by_its_module_s_name_and_resampled() -> None:
     reports = ["a b", "c d", "e f"], ["a x", "c d", "x y"]
-    one = measure_reports(find_metric(TOY), *reports, np.array(["p", "q", "p"]), WEIGHTS)
+    patients = np.array(["p", "q", "p"])
+    (one,), judged = measure_reports(find_metric(TOY), *reports, patients, WEIGHTS)
+    assert judged == 3
     assert (one.metric, one.label, one.positives) == ("word_recall", "all", None)
     assert one.patients == 2
     assert one.values.tolist() == [0.5, pytest.approx(1 / 3)]
@@ -37,8 +39,12 @@ def test_a_metric_of_one_s_own_is_found_by_its_module_s_name_and_resampled() -> 
 
 def test_radgraph_is_a_mean_of_rewards_and_chexbert_an_f1_of_sums() -> None:
     rewards = np.array([[0.0], [0.5], [1.0]])
-    assert RadGraphF1().summary(rewards, WEIGHTS).tolist() == [0.5, pytest.approx(1 / 3)]
+    assert RadGraphF1().summary(rewards, WEIGHTS)["radgraph_f1"].tolist() == [
+        0.5,
+        pytest.approx(1 / 3),
+    ]
     outcomes = np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0], [2.0, 0.0, 0.0]])
-    found = ChexbertF1().summary(outcomes, WEIGHTS)
+    found = ChexbertF1().summary(outcomes, WEIGHTS)["chexbert_f1"]
     assert found.tolist() == [pytest.approx(2 * 3 / (2 * 3 + 1 + 1)), pytest.approx(8 / 10)]
-    assert np.isnan(ChexbertF1().summary(np.zeros((3, 3)), WEIGHTS)).all()
+    nothing = ChexbertF1().summary(np.zeros((3, 3)), WEIGHTS)
+    assert np.isnan(nothing["chexbert_f1"]).all()

@@ -21,8 +21,8 @@ class WordRecall(ReportMetric):
             ]
         )
 
-    def summary(self, statistics: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        return weighted_means(weights, statistics)[:, 0]
+    def summary(self, statistics: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+        return {self.name: weighted_means(weights, statistics)[:, 0]}
 
 
 METRIC = WordRecall
