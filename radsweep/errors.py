@@ -18,6 +18,10 @@ class StoreError(RadsweepError):
     """The store cannot be read or written, or what lies in it disagrees with its own name."""
 
 
+class AbsentError(StoreError):
+    """A file is not in the store; said only where the store answered."""
+
+
 class StreamError(RadsweepError):
     """The pixels that a plan names did not arrive as planned: missing, damaged, out of order."""
 

@@ -15,13 +15,14 @@ import os
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Any, TypeVar, cast
 
 import fsspec
 import polars as pl
 
-from radsweep.errors import StoreError
+from radsweep.errors import AbsentError, StoreError
 
 LOCAL_PROTOCOLS = ("file", "local")
 
@@ -32,7 +33,15 @@ The clients of object stores try again by themselves first."""
 PASSING = {
     *(errno.EIO, errno.EBUSY, errno.EAGAIN, errno.EINTR, errno.ESTALE, errno.ETIMEDOUT),
     *(errno.ECONNRESET, errno.ECONNABORTED, errno.ECONNREFUSED, errno.EPIPE, errno.ENETUNREACH),
+    # What s3fs makes of an internal error of the server, where the system has it.
+    getattr(errno, "EREMOTEIO", errno.EIO),
 }
+UNREACHABLE = {
+    *("botocore.exceptions.ConnectionError", "botocore.exceptions.HTTPClientError"),
+    "aiohttp.client_exceptions.ClientConnectionError",
+}
+"""What clients raise where they reach nobody: no ``OSError``, and without a base of their own."""
+
 FULL = {errno.ENOSPC, errno.EDQUOT}
 
 Answer = TypeVar("Answer")
@@ -87,16 +96,20 @@ class Store:
             ) from fault
 
     def exists(self, path: str) -> bool:
-        """Whether a file or folder is there now (listings are not cached)."""
-        self._fs.invalidate_cache()
-        return bool(self._fs.exists(self.full(path)))
+        """Whether a file or folder is there now."""
+        try:
+            # Not ``exists``, which takes any fault for an absence.
+            self._patiently(path, lambda: self._fs.info(self.full(path)))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
 
     def read_bytes(self, path: str) -> bytes:
-        """The whole file. Raises StoreError if it is not there."""
+        """The whole file. Raises AbsentError where it is not there, StoreError at a fault."""
         try:
             return self._patiently(path, lambda: cast(bytes, self._fs.cat_file(self.full(path))))
         except FileNotFoundError as fault:
-            raise StoreError(f"{path} is not in the store {self.url}") from fault
+            raise AbsentError(f"{path} is not in the store {self.url}") from fault
 
     def read_ranges(self, path_start_end: list[tuple[str, int, int]]) -> list[bytes]:
         """Byte ranges ``[start, end)`` of files, fetched together where the file system can.
@@ -150,15 +163,18 @@ class Store:
 
     def _patiently(self, path: str, do: Callable[[], Answer]) -> Answer:
         for pause in (*PAUSES_SECONDS, None):
+            # What was listed before says nothing of what others have written since, and file
+            # systems take a file's absence and its size from it.
+            self._fs.invalidate_cache()
             try:
                 return do()
-            except OSError as fault:
-                if fault.errno in FULL:
+            except Exception as fault:
+                if isinstance(fault, OSError) and fault.errno in FULL:
                     raise StoreError(
                         f"the store {self.url} is full: {path} was not written; make room and run "
                         "the same command again, it goes on from what is there"
                     ) from fault
-                if fault.errno not in PASSING and not isinstance(fault, TimeoutError):
+                if not _may_pass(fault):
                     raise
                 if pause is None:
                     raise StoreError(
@@ -170,21 +186,38 @@ class Store:
         raise AssertionError("the last try either returns or raises")
 
     def create_bytes(self, path: str, data: bytes) -> bool:
-        """Put a file there only if none is; False if there is one. The base of every claim."""
+        """Put a file there only if none is; False if there is one. The base of every claim.
+
+        An answer may be lost on its way, so what is there is compared with ``data``: make it unlike
+        what any other caller writes, or be content that all of them get True.
+        """
         full = self.full(path)
-        if self.is_local:
-            os.makedirs(os.path.dirname(full), exist_ok=True)
         try:
-            with self._fs.open(full, "xb") as file:
-                file.write(data)
+            self._patiently(path, lambda: self._create(full, data))
         except FileExistsError:
+            with suppress(FileNotFoundError):
+                return self._patiently(path, lambda: bool(self._fs.cat_file(full) == data))
             return False
         return True
+
+    def _create(self, full: str, data: bytes) -> None:
+        if self.is_local:
+            os.makedirs(os.path.dirname(full), exist_ok=True)
+        file = self._fs.open(full, "xb")
+        try:
+            with file:
+                file.write(data)
+        except OSError:
+            # A claim that nobody could read would stand for ever.
+            if self.is_local:
+                os.remove(full)
+            raise
 
     def delete(self, path: str) -> None:
         """Remove a file or a folder with all in it; nothing happens if it is not there."""
         if self.exists(path):
-            self._fs.rm(self.full(path), recursive=True)
+            with suppress(FileNotFoundError):
+                self._patiently(path, lambda: self._fs.rm(self.full(path), recursive=True))
 
     def read_json(self, path: str) -> Any:
         """The JSON value of a file."""
@@ -208,14 +241,22 @@ class Store:
 
     def names(self, folder: str) -> list[str]:
         """Sorted names of what lies directly in a folder; empty if there is no such folder."""
-        self._fs.invalidate_cache()
         try:
-            found = self._fs.ls(self.full(folder), detail=False)
+            found = self._patiently(
+                folder, lambda: cast(list[str], self._fs.ls(self.full(folder), detail=False))
+            )
         except FileNotFoundError:
             return []
         return sorted(
             name for path in found if not (name := PurePosixPath(path).name).endswith(".partial")
         )
+
+
+def _may_pass(fault: Exception) -> bool:
+    if isinstance(fault, OSError):
+        return fault.errno in PASSING or isinstance(fault, TimeoutError)
+    kinds = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(fault).__mro__}
+    return not kinds.isdisjoint(UNREACHABLE)
 
 
 def corpus_folder(corpus: str) -> str:

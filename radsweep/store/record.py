@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from radsweep import __version__, keys
-from radsweep.errors import LeaseLostError, StoreError
+from radsweep.errors import AbsentError, LeaseLostError, StoreError
 from radsweep.specs import Cell
 from radsweep.store.layout import Store, cell_folder
 
@@ -158,7 +158,7 @@ class CellStore:
     def _is_held(self) -> bool:
         try:
             lease = self.store.read_json(self.path("lease.json"))
-        except (StoreError, json.JSONDecodeError):
+        except (AbsentError, json.JSONDecodeError):
             return False
         if time.time() - lease["beat"] >= STALE_AFTER_S:
             return False
@@ -190,7 +190,7 @@ class CellStore:
         try:
             if self._holder() == holder:
                 self.store.delete(self.path("lease.json"))
-        except OSError as fault:
+        except (OSError, StoreError) as fault:
             # It goes stale by itself; what the block raised is what matters.
             LOGGER.warning("%s: the lease stays, the store fails: %s", self.cell, fault)
 
@@ -209,7 +209,7 @@ class CellStore:
     def _holder(self) -> str | None:
         try:
             lease: dict[str, str] = self.store.read_json(self.path("lease.json"))
-        except (StoreError, json.JSONDecodeError):
+        except (AbsentError, json.JSONDecodeError):
             return None
         return lease["holder"]
 

@@ -39,6 +39,9 @@ POLL_SECONDS = 1.0
 MOST_PAIRS = 40
 """Differences that a terminal shows."""
 
+LONG_WAIT = 0.2
+"""Share of a cell's time that is worth a word where it waits for images."""
+
 
 def progress_bars(console: Console) -> Progress:
     """The one look of all progress bars."""
@@ -201,8 +204,17 @@ def plan_table(plan: Plan) -> Table:
     return table
 
 
+def _why(row: dict[str, Any]) -> str:
+    """Why a cell failed, or what keeps one that runs."""
+    wait: float | None = row["data_wait"]
+    if row["reason"] is not None or row["state"] != "running" or wait is None or wait < LONG_WAIT:
+        return row["reason"] or ""
+    more = f": {1 / (1 - wait):.1f} times the --stream-cpus would do" if wait < 1 else ""
+    return f"waits for images {wait:.0%} of the time{more}"
+
+
 def status_table(sweep: str, cells: pl.DataFrame) -> Table:
-    """Each cell: where it stands, how fast it goes, and why it failed."""
+    """Each cell: where it stands, how fast it goes, what keeps it, and why it failed."""
     table = _table(
         f"sweep {sweep}",
         ("cell", "state", "reason"),
@@ -216,7 +228,7 @@ def status_table(sweep: str, cells: pl.DataFrame) -> Table:
         table.add_row(
             row["cell"],
             f"[{style}]{row['state']}[/{style}]",
-            escape(row["reason"] or ""),
+            escape(_why(row)),
             short_count(row["images"]),
             "" if row["spent"] is None else f"{row['spent']:.0%}",
             "" if row["images_per_second"] is None else f"{row['images_per_second']:,.0f}",

@@ -12,7 +12,9 @@ simulator to.
 """
 
 import heapq
+import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,22 +108,26 @@ class Outlook:
         return self.useful_hours / self.device_hours
 
 
-def simulate(jobs: tuple[Job, ...], fleet: Fleet, seed: int) -> Outlook:
+def simulate(
+    jobs: tuple[Job, ...], fleet: Fleet, seed: int, known_s: tuple[float, ...] = ()
+) -> Outlook:
     """One run of the cells, in order, on the fleet.
 
     Args:
         jobs: in the order in which they start.
         fleet: on what.
         seed: of the losses; another seed is another week.
+        known_s: after how many seconds each of the first attempts at a cell is lost (infinity: not
+            at all); those that follow are drawn.
     """
-    generator = np.random.default_rng(seed)
+    lost_after = itertools.chain(known_s, _drawn(fleet, np.random.default_rng(seed)))
     # (when the group is free, number); machines of a group that never had a cell are not started.
     free = [(0.0, number) for number in range(fleet.groups)]
     tally = _Tally()
     for job in jobs:
         began, number = heapq.heappop(free)
         is_first = began == 0.0
-        ended = _run(job, fleet, began, is_first, generator, tally)
+        ended = _run(job, fleet, began, is_first, lost_after, tally)
         heapq.heappush(free, (ended, number))
     width = fleet.machines_per_group * fleet.machine.devices
     busy_hours = tally.busy_s * width / HOUR_S
@@ -134,6 +140,13 @@ def simulate(jobs: tuple[Job, ...], fleet: Fleet, seed: int) -> Outlook:
         losses=tally.losses,
         usd=fleet.machine.usd(busy_hours),
     )
+
+
+def _drawn(fleet: Fleet, generator: np.random.Generator) -> Iterator[float]:
+    """Seconds until a group is lost, attempt for attempt; for ever where none is lost."""
+    rate = fleet.losses_per_hour * fleet.machines_per_group / HOUR_S
+    while True:
+        yield generator.exponential(1 / rate) if rate > 0 else math.inf
 
 
 @dataclass
@@ -149,16 +162,15 @@ def _run(
     fleet: Fleet,
     began: float,
     needs_machines: bool,
-    generator: np.random.Generator,
+    lost_after: Iterator[float],
     tally: _Tally,
 ) -> float:
     """One cell from its first machine to its last step; gives when it ends, in seconds."""
     total, kept, now = fleet.training_s(job), 0.0, began
     save_s = job.checkpoint_bytes / fleet.write_bytes_per_s
-    rate = fleet.losses_per_hour * fleet.machines_per_group / HOUR_S
     while True:
         starting = fleet.cell_start_s + (fleet.start_s if needs_machines else 0.0)
-        left = generator.exponential(1 / rate) if rate > 0 else math.inf
+        left = next(lost_after)
         if left < starting:
             tally.losses += 1
             tally.busy_s += left

@@ -24,7 +24,9 @@ from radsweep.store.record import CellStore
 from radsweep.sweep import run as driver
 from radsweep.sweep.load import load_sweep
 from radsweep.sweep.plan import Cost, cost_file
+from radsweep.sweep.results import read_cells
 from radsweep.sweep.run import RunOptions
+from radsweep.sweep.show import status_table
 from tests.dashboards.toy import toy_scores
 from tests.evaluate.toy import write_cell
 from tests.sweep.commands import python, radsweep
@@ -172,6 +174,19 @@ def test_status_says_where_each_cell_stands(store: Store, sweep: Sweep, tmp_path
     assert "25%" in text and "running" in text
     # 1,200 images are left at 50 a second.
     assert " 24 " in text
+
+
+def test_status_says_of_a_cell_that_waits_for_images_what_would_help(
+    store: Store, sweep: Sweep
+) -> None:
+    corner = CellStore(store, sweep.cells()[1].name)
+    with corner.lease():
+        for wait, is_said in ((0.05, False), (0.5, True)):
+            speed = {"images_seen": 400, "images_per_second": 50.0}
+            corner.set_state("running", spent=0.25, data_wait=wait, **speed)
+            said = list(status_table("hand", read_cells(sweep, store)).columns[2].cells)
+            wanted = "waits for images 50% of the time: 2.0 times the --stream-cpus would do"
+            assert said == ["", wanted if is_said else "", ""]
 
 
 def test_scores_are_a_table_a_csv_and_a_parquet_file(

@@ -1,6 +1,7 @@
 """A store that fails: for a moment, for long, or because it is full."""
 
 import errno
+import io
 import time
 from collections.abc import Iterator
 
@@ -8,7 +9,7 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from radsweep.errors import StoreError
+from radsweep.errors import AbsentError, StoreError
 from radsweep.pretrain.worker import Workers
 from radsweep.store import Store, layout, record
 from radsweep.store.record import CellStore, Record
@@ -25,16 +26,56 @@ class FailingFileSystem(MemoryFileSystem):
     reads: list[int] = []  # noqa: RUF012
     writes: list[int] = []  # noqa: RUF012
     """Error numbers of the requests to come, first one first."""
+    lost: list[int] = []  # noqa: RUF012
+    """The same of exclusive writes, which are done and whose answer is lost."""
 
     def cat_file(self, path: str, *given: object, **named: object) -> bytes:
-        if self.reads:
-            raise OSError(self.reads.pop(0), "told to fail")
+        _fail(self.reads)
         return super().cat_file(path, *given, **named)
 
+    def info(self, path: str, *given: object, **named: object) -> dict:
+        _fail(self.reads)
+        return super().info(path, *given, **named)
+
+    def ls(self, path: str, *given: object, **named: object) -> list:
+        _fail(self.reads)
+        return super().ls(path, *given, **named)
+
     def pipe_file(self, path: str, *given: object, **named: object) -> None:
-        if self.writes:
-            raise OSError(self.writes.pop(0), "told to fail")
+        _fail(self.writes)
         super().pipe_file(path, *given, **named)
+
+    def rm(self, path: str, *given: object, **named: object) -> None:
+        _fail(self.writes)
+        super().rm(path, *given, **named)
+
+    def open(self, path: str, mode: str = "rb", **named: object) -> io.BytesIO:
+        if mode != "xb":
+            return super().open(path, mode, **named)
+        _fail(self.writes)
+        if self.exists(path):
+            raise FileExistsError(path)
+        return _Claim(self, path)
+
+
+class _Claim(io.BytesIO):
+    """Put as a whole when it is closed, as an object store does it."""
+
+    def __init__(self, fs: FailingFileSystem, path: str) -> None:
+        super().__init__()
+        self._fs, self._path = fs, path
+
+    def close(self) -> None:
+        if not self.closed:
+            data = self.getvalue()
+            super().close()
+            MemoryFileSystem.pipe_file(self._fs, self._path, data)
+            _fail(self._fs.lost)
+
+
+def _fail(numbers: list[int]) -> None:
+    if numbers:
+        raise OSError(numbers.pop(0), "told to fail")
 
 
 @pytest.fixture
@@ -45,9 +86,10 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     FailingFileSystem.store.clear()
     FailingFileSystem.reads.clear()
     FailingFileSystem.writes.clear()
+    FailingFileSystem.lost.clear()
 
 
-@pytest.mark.parametrize("kind", [errno.EIO, errno.EBUSY, errno.ETIMEDOUT])
+@pytest.mark.parametrize("kind", [errno.EIO, errno.EBUSY, errno.ETIMEDOUT, errno.EREMOTEIO])
 def test_a_store_that_fails_for_a_moment_is_asked_again(store: Store, kind: int) -> None:
     FailingFileSystem.writes += [kind] * 3
     store.write_bytes("a", b"whole")
@@ -55,7 +97,37 @@ def test_a_store_that_fails_for_a_moment_is_asked_again(store: Store, kind: int)
     assert store.read_bytes("a") == b"whole"
     FailingFileSystem.reads += [kind] * 3
     assert store.read_ranges([("a", 1, 3)]) == [b"ho"]
+    FailingFileSystem.reads += [kind] * 3
+    assert store.exists("a")
+    FailingFileSystem.reads += [kind] * 3
+    assert not store.exists("b")
+    FailingFileSystem.reads += [kind] * 3
+    assert store.names("") == ["a"]
+    FailingFileSystem.writes += [kind] * 3
+    assert store.create_bytes("claim", b"mine")
+    FailingFileSystem.writes += [kind] * 3
+    store.delete("a")
+    assert store.names("") == ["claim"]
     assert FailingFileSystem.writes == FailingFileSystem.reads == []
+
+
+def test_a_claim_whose_answer_was_lost_is_known_as_ones_own_and_as_no_other(store: Store) -> None:
+    FailingFileSystem.lost += [errno.EIO]
+    assert store.create_bytes("claim", b"mine")
+    assert FailingFileSystem.lost == []
+    FailingFileSystem.writes += [errno.EBUSY]
+    assert not store.create_bytes("claim", b"another's")
+    assert store.read_bytes("claim") == b"mine"
+
+
+def test_a_store_that_fails_for_long_is_not_taken_for_an_empty_one(store: Store) -> None:
+    store.write_bytes("a", b"whole")
+    for ask in (store.exists, store.read_bytes, store.names, store.delete):
+        FailingFileSystem.reads += [errno.EIO] * 4
+        with pytest.raises(StoreError, match="4 times") as told:
+            ask("a")
+        assert not isinstance(told.value, AbsentError)
+    assert store.exists("a")
 
 
 def test_a_store_that_fails_for_long_is_named_with_what_to_do(store: Store) -> None:
@@ -88,9 +160,13 @@ def test_a_lease_outlives_heartbeats_that_the_store_refuses(
     corner = CellStore(store, "toy")
     with corner.lease() as holder:
         assert holder is not None
+        FailingFileSystem.reads += [errno.EIO] * 9
         FailingFileSystem.writes += [errno.EIO] * 12
-        first = store.read_json(corner.path("lease.json"))["beat"]
         deadline = time.monotonic() + 20
+        while FailingFileSystem.reads or FailingFileSystem.writes:
+            assert time.monotonic() < deadline, "the heartbeat stopped at a failure"
+            time.sleep(0.01)
+        first = store.read_json(corner.path("lease.json"))["beat"]
         while store.read_json(corner.path("lease.json"))["beat"] == first:
             assert time.monotonic() < deadline, "no heartbeat came after those that failed"
             time.sleep(0.01)

@@ -106,6 +106,14 @@ def test_a_notice_that_a_checkpoint_fits_in_saves_the_work() -> None:
     assert simulate(jobs, slow, seed=1).lost_hours > 1
 
 
+def test_a_loss_at_a_known_time_costs_a_start_and_what_was_trained_since_the_checkpoint() -> None:
+    slow = fleet(groups=1, start_s=300.0, cell_start_s=30.0)
+    # Of the second cell: a checkpoint after 600 s, lost 200 s later, and nobody gave notice.
+    seen = simulate((JOB,) * 3, slow, seed=0, known_s=(math.inf, 30.0 + 800.0))
+    assert seen.wall_hours * 3600 == pytest.approx(300 + 3 * 3630 + 300 + 30 + 200)
+    assert (seen.losses, seen.lost_hours * 3600 / 4) == (1, pytest.approx(200.0))
+
+
 def test_the_same_seed_is_the_same_week_and_another_is_not() -> None:
     lossy = fleet(losses_per_hour=1.0)
     first, again, other = (simulate((JOB,) * 5, lossy, seed=seed) for seed in (1, 1, 2))
