@@ -3,11 +3,14 @@
 ``python benchmarks/fuzz.py [FOLDER ...] [--mutations N] [--seed S]`` takes DICOM, PNG and JPEG
 files of the folders (pydicom's own test files where none is given, and always a phantom's films),
 damages them in the ways that ``MUTATIONS`` lists, and decodes each result as an ingest does. The
-table has a row per outcome and a column per kind of damage. The command fails where a file brought
-a fault of this program, or hung. ``--mutations 100000`` is the full run.
+table has a row per outcome and a column per kind of damage; a second one says which codecs were at
+work where the decoder's process died or hung, and which mutation (of ``--seed``) was the first. The
+command fails where a file brought a fault of this program, or hung. ``--mutations 100000`` is the
+full run.
 """
 
 import argparse
+import io
 import random
 import sys
 import tempfile
@@ -16,7 +19,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import pydicom
 from pydicom.data import get_testdata_files
+from pydicom.pixels import get_decoder
 from rich.console import Console
 from rich.table import Table
 
@@ -33,6 +38,8 @@ LENGTHS = (b"\xff\xff\xff\xff", b"\x00\x00\x00\x80", b"\xff\xff", b"\x00\x00", b
 ACCEPTED = "accepted"
 SWALLOWED = frozenset({"fault", "timeout"})
 """Outcomes that no file may have."""
+LOST = ("decoder_crashed", "timeout")
+"""Outcomes that cost the decoder's process."""
 
 Bytes = bytearray
 
@@ -103,6 +110,23 @@ def outcome(decoder: ContainedDecoder, data: bytes) -> str:
     return ACCEPTED
 
 
+def codec_of(data: bytes) -> str:
+    """The transfer syntax that the damaged file states, and the decoders that it is given to.
+
+    pydicom asks the next one where one fails.
+    """
+    for start, name in ((b"\x89PNG", "PNG: pillow"), (b"\xff\xd8", "JPEG: pillow")):
+        if data.startswith(start):
+            return name
+    try:
+        dataset = pydicom.dcmread(io.BytesIO(data), specific_tags=["Rows"], stop_before_pixels=True)
+        syntax = dataset.file_meta.TransferSyntaxUID
+        return f"{syntax.name}: {', '.join(get_decoder(syntax).available_plugins) or 'no codec'}"
+    except Exception as fault:
+        # A damaged header can raise anything.
+        return f"header without a known syntax ({type(fault).__name__})"
+
+
 def seeds_of(folders: Sequence[Path]) -> list[bytes]:
     """The phantom's films of every transfer syntax, and the files of the folders."""
     with tempfile.TemporaryDirectory() as place:
@@ -128,10 +152,14 @@ def main() -> None:
         Limits(), Policy(name="radsweep", size=64), Containment(seconds_per_file=20)
     )
     counts: Counter[tuple[str, str]] = Counter()
+    lost: dict[tuple[str, str, str], list[int]] = {}
     slowest, begun = 0.0, time.monotonic()
-    for kind, data in mutated(seeds, given.mutations, given.seed):
+    for number, (kind, data) in enumerate(mutated(seeds, given.mutations, given.seed)):
         since = time.monotonic()
-        counts[outcome(decoder, data), kind] += 1
+        became = outcome(decoder, data)
+        counts[became, kind] += 1
+        if became in LOST:
+            lost.setdefault((became, codec_of(data), kind), []).append(number)
         slowest = max(slowest, time.monotonic() - since)
     took = time.monotonic() - begun
     table = Table(
@@ -145,7 +173,15 @@ def main() -> None:
     for name, total in outcomes.most_common():
         row = [f"{counts[name, kind]:,}" for kind in MUTATIONS]
         table.add_row(name, *row, f"{total:,}")
-    Console(width=110).print(table)
+    console = Console(width=110)
+    console.print(table)
+    if lost:
+        codecs = Table(title="What killed the decoder's process")
+        for name in ("outcome", "transfer syntax: decoders in order", "damage", "files", "first"):
+            codecs.add_column(name, justify="right" if name in ("files", "first") else "left")
+        for (became, codec, kind), numbers in sorted(lost.items()):
+            codecs.add_row(became, codec, kind, f"{len(numbers)}", f"{numbers[0]}")
+        console.print(codecs)
     sys.exit(1 if SWALLOWED & outcomes.keys() else 0)
 
 
