@@ -10,7 +10,8 @@ A round builds all of them anew; its ratio is the median, over steps, of radswee
 rival's. The table has the median over rounds and, in brackets, their range: what a single round
 could have said. Milliseconds are medians as well. ``loss`` is of the first step: equal ones say
 that the numerics are. On a CPU rivals step by PyTorch's default AdamW, unless ``--fused-rivals``
-gives them the fused kernel of radsweep's loop; on a GPU they have it. Needs the ``test`` extra.
+gives them the fused kernel of radsweep's loop; on a GPU they have it. ``--compiled`` adds
+radsweep's own step with compiled blocks, which takes minutes to begin. Needs the ``test`` extra.
 """
 
 import argparse
@@ -34,6 +35,7 @@ from radsweep.corpus.example import Example, Stratum, Views
 from radsweep.models.backbone import build_backbone
 from radsweep.paradigms.dinov2 import DinoV2
 from radsweep.paradigms.image_text import ImageText
+from radsweep.pretrain import schedule
 from radsweep.pretrain.cell import build
 from radsweep.pretrain.loop import Progress, Ranks, make_optimiser, pretrain, to_device
 from radsweep.specs import Cell, Subset
@@ -64,6 +66,7 @@ def flags() -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--fused-rivals", action="store_true")
+    parser.add_argument("--compiled", action="store_true")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     return parser.parse_args()
 
@@ -144,6 +147,27 @@ def open_clip_step(paradigm: ImageText, given: argparse.Namespace) -> Step:
         with torch.no_grad():
             mine.logit_scale.clamp_(0, float(np.log(100)))
         return float(loss)
+
+    return step
+
+
+def radsweep_step(paradigm: DinoV2 | ImageText, recipe: Recipe, given: argparse.Namespace) -> Step:
+    """The loop's own step over copies of the same towers, whose blocks PyTorch compiles."""
+    mine = copy.deepcopy(paradigm).train()
+    optimiser = make_optimiser(mine, recipe)
+    for tower in mine.towers():
+        tower.compile_blocks()
+
+    def step(batch: dict[str, Tensor]) -> float:
+        schedule.apply(optimiser, recipe, 0.0)
+        optimiser.zero_grad(set_to_none=True)
+        with torch.autocast(given.device, torch.bfloat16, given.precision == "bf16"):
+            loss = torch.stack(list(mine(batch, 0.0).values())).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(mine.parameters(), CLIP)
+        optimiser.step()
+        mine.after_step(0.0)
+        return float(loss.detach())
 
     return step
 
@@ -291,6 +315,8 @@ def measure(name: str, given: argparse.Namespace) -> dict[str, Measured]:
         rivals["plain loop"] = plain_dinov2_step(paradigm, given)
     else:
         rivals["open_clip"] = open_clip_step(paradigm, given)
+    if given.compiled:
+        rivals["radsweep, compiled"] = radsweep_step(paradigm, recipe, given)
     seconds: dict[str, list[float]] = {"radsweep": []} | {rival: [] for rival in rivals}
     losses: dict[str, float] = {}
 

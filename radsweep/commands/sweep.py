@@ -94,6 +94,14 @@ def run(
             "gradient",
         ),
     ] = False,
+    compile_blocks: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="Let PyTorch compile the towers' blocks, which takes minutes at first: for GPUs, "
+            "a CPU is no faster by it",
+        ),
+    ] = False,
     log_to: Annotated[
         str | None,
         typer.Option(help="Show log rows live as well: tensorboard=FOLDER, or your own module"),
@@ -147,6 +155,7 @@ def run(
         checkpoint_steps=checkpoint_steps,
         images_at_once=images_at_once,
         activation_checkpointing=activation_checkpointing,
+        compile_blocks=compile_blocks,
         log_to=None if log_to is None else check_log_to(log_to),
     )
     limits = None

@@ -65,6 +65,7 @@ def fit(
     report: Callable[[Row], None],
     images_at_once: int | None = None,
     activation_checkpointing: bool = False,
+    compile_blocks: bool = False,
     must_leave: Callable[[], bool] = lambda: False,
 ) -> Record:
     """Pretrain one cell and leave its weights and log in the store (rank 0); gives its record.
@@ -81,6 +82,7 @@ def fit(
         report: is given each log row, on every rank.
         images_at_once: see ``loop.pretrain``.
         activation_checkpointing: see ``loop.pretrain``. What is computed anew is not counted.
+        compile_blocks: see ``loop.pretrain``.
         must_leave: see ``loop.pretrain``.
 
     Raises CellError where the cell ends without an encoder that may be scored; its log is in the
@@ -110,6 +112,7 @@ def fit(
             report=report,
             images_at_once=images_at_once,
             activation_checkpointing=activation_checkpointing,
+            compile_blocks=compile_blocks,
             must_leave=must_leave,
         )
     if ranks.rank == 0:
@@ -155,6 +158,7 @@ def _spend(
     report: Callable[[Row], None],
     images_at_once: int | None,
     activation_checkpointing: bool,
+    compile_blocks: bool,
     must_leave: Callable[[], bool],
 ) -> Progress:
     """Train to the end of the budget, from the newest checkpoint; leave the log however it ends."""
@@ -198,6 +202,7 @@ def _spend(
             peak_images_per_second=None if peak is None else peak * ranks.size / per_image,
             images_at_once=images_at_once,
             activation_checkpointing=activation_checkpointing,
+            compile_blocks=compile_blocks,
             must_leave=must_leave,
         )
         audit(cell, per_image, progress, ranks)

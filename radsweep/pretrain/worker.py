@@ -49,6 +49,8 @@ class Workers:
     gradient."""
     activation_checkpointing: bool = False
     """Compute activations anew in the backward pass: less memory, more time, the same gradient."""
+    compile_blocks: bool = False
+    """Let PyTorch compile the blocks of towers, which takes minutes at first: for GPUs."""
     log_to: str | None = None
     """Where log rows also go live, as ``check_log_to`` gives it; None is nowhere."""
     max_failures: int = 3
@@ -156,6 +158,7 @@ def _answer(
             report=report,
             images_at_once=workers.images_at_once,
             activation_checkpointing=workers.activation_checkpointing,
+            compile_blocks=workers.compile_blocks,
             must_leave=must_leave,
         )
     except PreemptedError as fault:
