@@ -78,6 +78,10 @@ def run(
     cpus: Annotated[float, typer.Option(help="CPUs per training process")] = 1,
     stream_cpus: Annotated[float, typer.Option(help="CPUs for the stream of each process")] = 1,
     checkpoint_steps: Annotated[int, typer.Option(min=1, help="Steps between checkpoints")] = 200,
+    keep_every_steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Checkpoints at multiples of it stay, beside the newest two"),
+    ] = None,
     images_at_once: Annotated[
         int | None,
         typer.Option(
@@ -153,6 +157,7 @@ def run(
         cpus=cpus,
         stream_cpus=stream_cpus,
         checkpoint_steps=checkpoint_steps,
+        keep_every_steps=keep_every_steps,
         images_at_once=images_at_once,
         activation_checkpointing=activation_checkpointing,
         compile_blocks=compile_blocks,
