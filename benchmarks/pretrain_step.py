@@ -11,7 +11,8 @@ rival's. The table has the median over rounds and, in brackets, their range: wha
 could have said. Milliseconds are medians as well. ``loss`` is of the first step: equal ones say
 that the numerics are. On a CPU rivals step by PyTorch's default AdamW, unless ``--fused-rivals``
 gives them the fused kernel of radsweep's loop; on a GPU they have it. ``--compiled`` adds
-radsweep's own step with compiled blocks, which takes minutes to begin. Needs the ``test`` extra.
+radsweep's own step with compiled blocks, which takes minutes to begin. ``--profile`` prints where
+the time of DINOv2's and CLIP's step goes instead. Needs the ``test`` extra.
 """
 
 import argparse
@@ -67,6 +68,7 @@ def flags() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--fused-rivals", action="store_true")
     parser.add_argument("--compiled", action="store_true")
+    parser.add_argument("--profile", action="store_true")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     return parser.parse_args()
 
@@ -151,11 +153,13 @@ def open_clip_step(paradigm: ImageText, given: argparse.Namespace) -> Step:
     return step
 
 
-def radsweep_step(paradigm: DinoV2 | ImageText, recipe: Recipe, given: argparse.Namespace) -> Step:
-    """The loop's own step over copies of the same towers, whose blocks PyTorch compiles."""
+def radsweep_step(
+    paradigm: DinoV2 | ImageText, recipe: Recipe, given: argparse.Namespace, compiled: bool
+) -> Step:
+    """The loop's own step over copies of the same towers, whose blocks PyTorch may compile."""
     mine = copy.deepcopy(paradigm).train()
     optimiser = make_optimiser(mine, recipe)
-    for tower in mine.towers():
+    for tower in mine.towers() if compiled else ():
         tower.compile_blocks()
 
     def step(batch: dict[str, Tensor]) -> float:
@@ -316,7 +320,7 @@ def measure(name: str, given: argparse.Namespace) -> dict[str, Measured]:
     else:
         rivals["open_clip"] = open_clip_step(paradigm, given)
     if given.compiled:
-        rivals["radsweep, compiled"] = radsweep_step(paradigm, recipe, given)
+        rivals["radsweep, compiled"] = radsweep_step(paradigm, recipe, given, True)
     seconds: dict[str, list[float]] = {"radsweep": []} | {rival: [] for rival in rivals}
     losses: dict[str, float] = {}
 
@@ -377,10 +381,43 @@ def add_rows(name: str, rounds: list[dict[str, Measured]], table: Table) -> None
     table.add_section()
 
 
+OPERATORS = 10
+"""Of a profile, those that take most."""
+
+
+def profile(name: str, given: argparse.Namespace) -> Table:
+    """Shares of the step's time by PyTorch operator, forward and backward, callees left out."""
+    recipe, device = recipe_of(name, given), torch.device(given.device)
+    paradigm = build(recipe, None, ["The heart is enlarged. No effusion."] * 2, 0).to(device)
+    assert isinstance(paradigm, DinoV2 | ImageText)
+    step = radsweep_step(paradigm, recipe, given, given.compiled)
+    batch = to_device(views_of(paradigm, given.batch, given.image), device)
+    for _ in range(WARM_UP_STEPS):
+        step(batch)
+    with torch.profiler.profile() as seen:
+        for _ in range(given.steps):
+            step(batch)
+    on = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    found = {one.key: (getattr(one, on), one.count / given.steps) for one in seen.key_averages()}
+    whole = sum(microseconds for microseconds, _ in found.values())
+    table = Table(title=f"{name}: {whole / given.steps / 1000:.1f} ms a step")
+    for column in ("operator", "share", "calls a step"):
+        table.add_column(column, justify="left" if column == "operator" else "right")
+    for operator, (microseconds, calls) in sorted(found.items(), key=lambda one: -one[1][0])[
+        :OPERATORS
+    ]:
+        table.add_row(operator, f"{microseconds / whole:.1%}", f"{calls:g}")
+    return table
+
+
 def main() -> None:
-    """Measure all three, print one table."""
+    """Measure all three, print one table; or the profiles."""
     given = flags()
     torch.set_num_threads(given.threads)
+    if given.profile:
+        for name in ("dinov2", "clip"):
+            Console(width=100).print(profile(name, given))
+        return
     table = Table(title=", ".join(f"{name} {value}" for name, value in vars(given).items()))
     for name in ("paradigm", "step by", "milliseconds", "loss", "radsweep's over its"):
         table.add_column(name, justify="left" if name in ("paradigm", "step by") else "right")
