@@ -10,7 +10,9 @@ A round builds all of them anew; its ratio is the median, over steps, of radswee
 rival's. The table has the median over rounds and, in brackets, their range: what a single round
 could have said. Milliseconds are medians as well. ``loss`` is of the first step: equal ones say
 that the numerics are. On a CPU rivals step by PyTorch's default AdamW, unless ``--fused-rivals``
-gives them the fused kernel of radsweep's loop; on a GPU they have it. Needs the ``test`` extra.
+gives them the fused kernel of radsweep's loop; on a GPU they have it. ``--compiled`` adds
+radsweep's own step with compiled blocks, which takes minutes to begin. ``--profile`` prints where
+the time of DINOv2's and CLIP's step goes instead. Needs the ``test`` extra.
 """
 
 import argparse
@@ -34,6 +36,7 @@ from radsweep.corpus.example import Example, Stratum, Views
 from radsweep.models.backbone import build_backbone
 from radsweep.paradigms.dinov2 import DinoV2
 from radsweep.paradigms.image_text import ImageText
+from radsweep.pretrain import schedule
 from radsweep.pretrain.cell import build
 from radsweep.pretrain.loop import Progress, Ranks, make_optimiser, pretrain, to_device
 from radsweep.specs import Cell, Subset
@@ -64,6 +67,8 @@ def flags() -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--fused-rivals", action="store_true")
+    parser.add_argument("--compiled", action="store_true")
+    parser.add_argument("--profile", action="store_true")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     return parser.parse_args()
 
@@ -144,6 +149,29 @@ def open_clip_step(paradigm: ImageText, given: argparse.Namespace) -> Step:
         with torch.no_grad():
             mine.logit_scale.clamp_(0, float(np.log(100)))
         return float(loss)
+
+    return step
+
+
+def radsweep_step(
+    paradigm: DinoV2 | ImageText, recipe: Recipe, given: argparse.Namespace, compiled: bool
+) -> Step:
+    """The loop's own step over copies of the same towers, whose blocks PyTorch may compile."""
+    mine = copy.deepcopy(paradigm).train()
+    optimiser = make_optimiser(mine, recipe)
+    for tower in mine.towers() if compiled else ():
+        tower.compile_blocks()
+
+    def step(batch: dict[str, Tensor]) -> float:
+        schedule.apply(optimiser, recipe, 0.0)
+        optimiser.zero_grad(set_to_none=True)
+        with torch.autocast(given.device, torch.bfloat16, given.precision == "bf16"):
+            loss = torch.stack(list(mine(batch, 0.0).values())).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(mine.parameters(), CLIP)
+        optimiser.step()
+        mine.after_step(0.0)
+        return float(loss.detach())
 
     return step
 
@@ -291,6 +319,8 @@ def measure(name: str, given: argparse.Namespace) -> dict[str, Measured]:
         rivals["plain loop"] = plain_dinov2_step(paradigm, given)
     else:
         rivals["open_clip"] = open_clip_step(paradigm, given)
+    if given.compiled:
+        rivals["radsweep, compiled"] = radsweep_step(paradigm, recipe, given, True)
     seconds: dict[str, list[float]] = {"radsweep": []} | {rival: [] for rival in rivals}
     losses: dict[str, float] = {}
 
@@ -351,10 +381,43 @@ def add_rows(name: str, rounds: list[dict[str, Measured]], table: Table) -> None
     table.add_section()
 
 
+OPERATORS = 10
+"""Of a profile, those that take most."""
+
+
+def profile(name: str, given: argparse.Namespace) -> Table:
+    """Shares of the step's time by PyTorch operator, forward and backward, callees left out."""
+    recipe, device = recipe_of(name, given), torch.device(given.device)
+    paradigm = build(recipe, None, ["The heart is enlarged. No effusion."] * 2, 0).to(device)
+    assert isinstance(paradigm, DinoV2 | ImageText)
+    step = radsweep_step(paradigm, recipe, given, given.compiled)
+    batch = to_device(views_of(paradigm, given.batch, given.image), device)
+    for _ in range(WARM_UP_STEPS):
+        step(batch)
+    with torch.profiler.profile() as seen:
+        for _ in range(given.steps):
+            step(batch)
+    on = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    found = {one.key: (getattr(one, on), one.count / given.steps) for one in seen.key_averages()}
+    whole = sum(microseconds for microseconds, _ in found.values())
+    table = Table(title=f"{name}: {whole / given.steps / 1000:.1f} ms a step")
+    for column in ("operator", "share", "calls a step"):
+        table.add_column(column, justify="left" if column == "operator" else "right")
+    for operator, (microseconds, calls) in sorted(found.items(), key=lambda one: -one[1][0])[
+        :OPERATORS
+    ]:
+        table.add_row(operator, f"{microseconds / whole:.1%}", f"{calls:g}")
+    return table
+
+
 def main() -> None:
-    """Measure all three, print one table."""
+    """Measure all three, print one table; or the profiles."""
     given = flags()
     torch.set_num_threads(given.threads)
+    if given.profile:
+        for name in ("dinov2", "clip"):
+            Console(width=100).print(profile(name, given))
+        return
     table = Table(title=", ".join(f"{name} {value}" for name, value in vars(given).items()))
     for name in ("paradigm", "step by", "milliseconds", "loss", "radsweep's over its"):
         table.add_column(name, justify="left" if name in ("paradigm", "step by") else "right")

@@ -80,6 +80,10 @@ def run(
     cpus: Annotated[float, typer.Option(help="CPUs per training process")] = 1,
     stream_cpus: Annotated[float, typer.Option(help="CPUs for the stream of each process")] = 1,
     checkpoint_steps: Annotated[int, typer.Option(min=1, help="Steps between checkpoints")] = 200,
+    keep_every_steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Checkpoints at multiples of it stay, beside the newest two"),
+    ] = None,
     images_at_once: Annotated[
         int | None,
         typer.Option(
@@ -94,6 +98,14 @@ def run(
             "--activation-checkpointing",
             help="Compute activations anew in the backward pass: less memory, more time, the same "
             "gradient",
+        ),
+    ] = False,
+    compile_blocks: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="Let PyTorch compile the towers' blocks, which takes minutes at first: for GPUs, "
+            "a CPU is no faster by it",
         ),
     ] = False,
     log_to: Annotated[
@@ -149,8 +161,10 @@ def run(
         cpus=cpus,
         stream_cpus=stream_cpus,
         checkpoint_steps=checkpoint_steps,
+        keep_every_steps=keep_every_steps,
         images_at_once=images_at_once,
         activation_checkpointing=activation_checkpointing,
+        compile_blocks=compile_blocks,
         log_to=None if log_to is None else check_log_to(log_to),
     )
     limits = None

@@ -25,6 +25,10 @@ from radsweep.specs import Scalar
 LEVELS = 4
 """Maps that ``features`` gives."""
 
+SHAPES = 8
+"""Of a block's input for which it may be compiled: sizes of crops and parts, with gradient or not.
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
@@ -180,6 +184,18 @@ class Backbone(nn.Module):
             # timm's DaViT would compute each stage anew, and then each of its blocks once more.
             self.model.grad_checkpointing = False
 
+    def compile_blocks(self) -> None:
+        """Have PyTorch compile each block of a ViT, each stage of another model, at its first call.
+
+        Names and weights stay. Blocks that drop paths at rates of their own are compiled one by
+        one.
+        """
+        blocks = [self.model.get_submodule(level["module"]) for level in self.model.feature_info]
+        config = torch._dynamo.config
+        config.recompile_limit = max(config.recompile_limit, SHAPES * len(blocks))
+        for block in blocks:
+            block.compile(dynamic=False)
+
     def _refit_positions(self, table: Tensor) -> Tensor:
         patches = table.shape[1] - (
             0 if self.model.no_embed_class else self.model.num_prefix_tokens
@@ -224,12 +240,9 @@ class Backbone(nn.Module):
         return embedded
 
     def _blocks(self, tokens: Tensor) -> Tensor:
+        anew = self.model.grad_checkpointing and torch.is_grad_enabled()
         for block in self.model.blocks:
-            tokens = (
-                checkpoint(block, tokens, use_reentrant=False)
-                if self.model.grad_checkpointing
-                else block(tokens)
-            )
+            tokens = checkpoint(block, tokens, use_reentrant=False) if anew else block(tokens)
         return tokens
 
     def _pool(self, last: Tensor) -> Tensor:

@@ -97,16 +97,18 @@ class TextTower(nn.Module):
         """See ``Backbone.checkpoint_activations``."""
         self.checkpoints_activations = True
 
+    def compile_blocks(self) -> None:
+        """See ``Backbone.compile_blocks``."""
+        for block in self.blocks:
+            block.compile(dynamic=False)
+
     def forward(self, ids: Tensor) -> Tensor:
         """Features [B, width] of ids int64 [B, length]; the end is the highest id's first place."""
         x = self.token_embedding(ids) + self.positions
         seen = (ids != PAD)[:, None, None, :]
+        anew = self.checkpoints_activations and torch.is_grad_enabled()
         for block in self.blocks:
-            x = (
-                checkpoint(block, x, seen, use_reentrant=False)
-                if self.checkpoints_activations
-                else block(x, seen)
-            )
+            x = checkpoint(block, x, seen, use_reentrant=False) if anew else block(x, seen)
         if self.pooling == "mean":
             kept = (ids != PAD)[..., None]
             means: Tensor = self.norm((x * kept).sum(dim=1) / kept.sum(dim=1))

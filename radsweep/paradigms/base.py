@@ -97,24 +97,18 @@ class Paradigm(nn.Module, ABC):
         """The terms of ``losses`` from the features of a whole batch, in the same order."""
         raise SpecError(f"{type(self).__name__} has features and no terms; write them")
 
-    def checkpoint_activations(self) -> None:
-        """Have all towers compute activations anew in the backward pass: memory for time.
+    def towers(self) -> list[Backbone | TextTower]:
+        """All encoders of images and texts within, a teacher's among them.
 
-        Loss and gradient stay. Raises SpecError where there is no tower that could.
+        Raises SpecError where there is none.
         """
-        towers = [
-            module
-            for module in self.modules()
-            if isinstance(module, Backbone | TextTower)
-            and any(parameter.requires_grad for parameter in module.parameters())
-        ]
+        towers = [module for module in self.modules() if isinstance(module, Backbone | TextTower)]
         if not towers:
             raise SpecError(
                 f"{type(self).__name__} has no Backbone or TextTower; leave activation "
-                "checkpointing out, or override checkpoint_activations"
+                "checkpointing and compilation out, or give it towers"
             )
-        for tower in towers:
-            tower.checkpoint_activations()
+        return towers
 
     def schedules(self, spent: float) -> dict[str, float]:
         """What the paradigm itself changes over the budget, by name, for the log.

@@ -13,7 +13,7 @@ from radsweep import parts
 from radsweep.corpus.example import Viewer, Views
 from radsweep.corpus.manifest import Corpus
 from radsweep.corpus.subset import SubsetIndex, select
-from radsweep.errors import BudgetError, CellError
+from radsweep.errors import BudgetError, CellError, SpecError
 from radsweep.keys import canonical, seed_of
 from radsweep.models.batch_norm import require_global
 from radsweep.models.weights import StartWeights, encoder_digest
@@ -65,6 +65,8 @@ def fit(
     report: Callable[[Row], None],
     images_at_once: int | None = None,
     activation_checkpointing: bool = False,
+    compile_blocks: bool = False,
+    keep_every_steps: int | None = None,
     must_leave: Callable[[], bool] = lambda: False,
 ) -> Record:
     """Pretrain one cell and leave its weights and log in the store (rank 0); gives its record.
@@ -81,12 +83,21 @@ def fit(
         report: is given each log row, on every rank.
         images_at_once: see ``loop.pretrain``.
         activation_checkpointing: see ``loop.pretrain``. What is computed anew is not counted.
+        compile_blocks: see ``loop.pretrain``.
+        keep_every_steps: checkpoints at multiples of it stay, beside the newest; a multiple of
+            ``checkpoint_steps``.
         must_leave: see ``loop.pretrain``.
 
     Raises CellError where the cell ends without an encoder that may be scored; its log is in the
-    store all the same; SpecError where several ranks cannot train the encoder as one would;
+    store all the same; SpecError where several ranks cannot train the encoder as one would, or for
+    ``keep_every_steps``; StoreError, or what else it was, where a checkpoint could not be written;
     PreemptedError where it must leave.
     """
+    if keep_every_steps is not None and keep_every_steps % checkpoint_steps:
+        raise SpecError(
+            f"keep_every_steps is {keep_every_steps}, no multiple of the {checkpoint_steps} steps "
+            "between checkpoints; change either"
+        )
     corner = CellStore(store, cell.name)
     corpus = Corpus.open(store, cell.subset.corpus)
     subset = select(corpus, cell.subset)
@@ -110,6 +121,8 @@ def fit(
             report=report,
             images_at_once=images_at_once,
             activation_checkpointing=activation_checkpointing,
+            compile_blocks=compile_blocks,
+            keep_every_steps=keep_every_steps,
             must_leave=must_leave,
         )
     if ranks.rank == 0:
@@ -155,6 +168,8 @@ def _spend(
     report: Callable[[Row], None],
     images_at_once: int | None,
     activation_checkpointing: bool,
+    compile_blocks: bool,
+    keep_every_steps: int | None,
     must_leave: Callable[[], bool],
 ) -> Progress:
     """Train to the end of the budget, from the newest checkpoint; leave the log however it ends."""
@@ -181,34 +196,37 @@ def _spend(
             _save_log(corner, progress)
         report(row)
 
-    def keep() -> None:
-        states = checkpoint.random_states(ranks.device)
-        if ranks.rank == 0:
-            checkpoint.save(corner, paradigm, optimiser, progress, states)
+    with checkpoint.Checkpoints(corner, keep_every_steps) as checkpoints:
 
-    try:
-        pretrain(
-            cell,
-            paradigm,
-            optimiser,
-            batches_from(progress.step, steps),
-            steps=steps,
-            progress=progress,
-            ranks=ranks,
-            report=tell,
-            checkpoint=keep,
-            checkpoint_steps=checkpoint_steps,
-            peak_images_per_second=None if peak is None else peak * ranks.size / per_image,
-            images_at_once=images_at_once,
-            activation_checkpointing=activation_checkpointing,
-            must_leave=must_leave,
-        )
-        audit(cell, per_image, progress)
-    except CellError:
-        # Why a cell was lost is to be seen in its curves.
-        if ranks.rank == 0:
-            _save_log(corner, progress)
-        raise
+        def keep() -> None:
+            states = checkpoint.random_states(ranks.device)
+            if ranks.rank == 0:
+                checkpoints.save(paradigm, optimiser, progress, states)
+
+        try:
+            pretrain(
+                cell,
+                paradigm,
+                optimiser,
+                batches_from(progress.step, steps),
+                steps=steps,
+                progress=progress,
+                ranks=ranks,
+                report=tell,
+                checkpoint=keep,
+                checkpoint_steps=checkpoint_steps,
+                peak_images_per_second=None if peak is None else peak * ranks.size / per_image,
+                images_at_once=images_at_once,
+                activation_checkpointing=activation_checkpointing,
+                compile_blocks=compile_blocks,
+                must_leave=must_leave,
+            )
+            audit(cell, per_image, progress)
+        except CellError:
+            # Why a cell was lost is to be seen in its curves.
+            if ranks.rank == 0:
+                _save_log(corner, progress)
+            raise
     return progress
 
 

@@ -6,13 +6,16 @@ function of it.
 """
 
 import io
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import torch
 import torch.distributed
 from torch.optim import Optimizer
 
+from radsweep.errors import PreemptedError
 from radsweep.paradigms.base import Paradigm
 from radsweep.pretrain.loop import Progress
 from radsweep.store.record import CellStore
@@ -33,27 +36,71 @@ def random_states(device: torch.device) -> list[dict[str, torch.Tensor]]:
     return gathered
 
 
-def save(
-    cell: CellStore,
-    paradigm: Paradigm,
-    optimiser: Optimizer,
-    progress: Progress,
-    states: list[dict[str, torch.Tensor]],
-) -> None:
-    """Write one checkpoint and remove all but the newest ``KEPT``. For rank 0 alone."""
-    buffer = io.BytesIO()
-    torch.save(
-        {
-            "paradigm": paradigm.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            "random_states": states,
-            "progress": asdict(progress),
-        },
-        buffer,
-    )
-    cell.store.write_bytes(cell.path(f"checkpoints/{progress.step:09d}.pt"), buffer.getvalue())
-    for name in cell.store.names(cell.path("checkpoints"))[:-KEPT]:
-        cell.store.delete(cell.path(f"checkpoints/{name}"))
+class Checkpoints:
+    """Writes a cell's checkpoints while it trains on: one at a time, for rank 0 alone.
+
+    The next one, and the end of the ``with`` block, wait for the one on its way. So a process that
+    dies loses the steps of one interval, and of a second one at most where the store takes so long.
+    """
+
+    def __init__(self, cell: CellStore, keep_every_steps: int | None = None) -> None:
+        """Keeps the newest ``KEPT``, and for good each that is at a multiple of these steps."""
+        self._cell, self._every = cell, keep_every_steps
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._on_its_way: Future[None] | None = None
+
+    def save(
+        self,
+        paradigm: Paradigm,
+        optimiser: Optimizer,
+        progress: Progress,
+        states: list[dict[str, torch.Tensor]],
+    ) -> None:
+        """Copy all state as it is now, and begin to write it.
+
+        Raises what kept the one before from being written.
+        """
+        self.wait()
+        buffer = io.BytesIO()
+        torch.save(
+            {
+                "paradigm": paradigm.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "random_states": states,
+                "progress": asdict(progress),
+            },
+            buffer,
+        )
+        self._on_its_way = self._thread.submit(self._write, progress.step, buffer.getvalue())
+
+    def wait(self) -> None:
+        """Until the one on its way is in the store; raises what kept it out."""
+        if self._on_its_way is not None:
+            written, self._on_its_way = self._on_its_way, None
+            written.result()
+
+    def _write(self, step: int, data: bytes) -> None:
+        store, folder = self._cell.store, self._cell.path("checkpoints")
+        store.write_bytes(f"{folder}/{step:09d}.pt", data)
+        for name in store.names(folder)[:-KEPT]:
+            if self._every is None or int(name.removesuffix(".pt")) % self._every:
+                store.delete(f"{folder}/{name}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Wait; who leaves to go on elsewhere must know that a checkpoint was kept."""
+        try:
+            if fault is None or isinstance(fault, PreemptedError):
+                self.wait()
+        finally:
+            self._thread.shutdown()
 
 
 def newest(cell: CellStore) -> str | None:

@@ -102,6 +102,7 @@ def pretrain(
     peak_images_per_second: float | None = None,
     images_at_once: int | None = None,
     activation_checkpointing: bool = False,
+    compile_blocks: bool = False,
     must_leave: Callable[[], bool] = lambda: False,
 ) -> None:
     """Spend what is left of the budget; ``progress`` is where it starts and where it ends.
@@ -121,7 +122,10 @@ def pretrain(
             ``mfu``; None where nobody knows.
         images_at_once: of a rank's share; None encodes it as a whole. Fewer need less memory and a
             second forward pass, and give the same gradient.
-        activation_checkpointing: see ``Paradigm.checkpoint_activations``.
+        activation_checkpointing: whether blocks of towers compute activations anew in the backward
+            pass: less memory and more time, the same loss and gradient.
+        compile_blocks: whether PyTorch compiles blocks of towers; sums in another order, and other
+            paths dropped.
         must_leave: whether this machine, or that of another rank, is about to be taken away; asked
             every ``REPORT_STEPS`` steps, and must answer all ranks alike.
 
@@ -133,8 +137,10 @@ def pretrain(
     whole = images_at_once is None or images_at_once * ranks.size >= cell.budget.batch_size
     wrapped = DistributedDataParallel(paradigm) if ranks.size > 1 and whole else paradigm
     paradigm.train()
-    if activation_checkpointing:
-        paradigm.checkpoint_activations()
+    for tower in paradigm.towers() if activation_checkpointing else ():
+        tower.checkpoint_activations()
+    for tower in paradigm.towers() if compile_blocks else ():
+        tower.compile_blocks()
     incoming = iter(batches)
     waited, began, last_report = 0.0, time.perf_counter(), progress.step
     spent = share_spent(cell, steps, progress, ranks)

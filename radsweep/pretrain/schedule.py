@@ -17,7 +17,10 @@ def learning_rate(recipe: Recipe, spent: float) -> float:
 
     With ``recipe.cooldown`` the peak is held instead, and falls linearly over that last share: the
     trunk is the same whatever the budget (Haegele et al. 2024, "Scaling laws and compute-optimal
-    training beyond fixed training durations").
+    training beyond fixed training durations"). To the bit where nothing else follows the share of
+    the budget: ``warmup`` 0, no ``weight_decay_end``, no paths dropped at random, and a paradigm
+    without schedules of its own (``clip`` and ``unicl``; ``dinov2`` has them). Then a checkpoint of
+    a long cell at the start of a shorter one's cool-down (``keep_every_steps``) is the shorter's.
     """
     if spent < recipe.warmup:
         return recipe.learning_rate * spent / recipe.warmup

@@ -59,6 +59,10 @@ class Workers:
     gradient."""
     activation_checkpointing: bool = False
     """Compute activations anew in the backward pass: less memory, more time, the same gradient."""
+    compile_blocks: bool = False
+    """Let PyTorch compile the blocks of towers, which takes minutes at first: for GPUs."""
+    keep_every_steps: int | None = None
+    """Checkpoints at multiples of it stay for good; None keeps but the newest."""
     log_to: str | None = None
     """Where log rows also go live, as ``check_log_to`` gives it; None is nowhere."""
     max_failures: int = 3
@@ -200,6 +204,8 @@ def _answer(
             report=report,
             images_at_once=workers.images_at_once,
             activation_checkpointing=workers.activation_checkpointing,
+            compile_blocks=workers.compile_blocks,
+            keep_every_steps=workers.keep_every_steps,
             must_leave=must_leave,
         )
     except PreemptedError as fault:

@@ -83,7 +83,7 @@ def run(made: Recipe, whole: dict[str, Tensor], rank: int, ranks: int, parts: bo
     return found | {k: p.grad for k, p in paradigm.named_parameters() if p.grad is not None}
 
 
-def train(made: Recipe, rank: int, ranks: int, activation_checkpointing: bool = False) -> Found:
+def train(made: Recipe, rank: int, ranks: int, **placed: bool) -> Found:
     """All that the loop leaves after ``STEPS`` steps: weights, teacher, centres, moments, log."""
     made = dataclasses.replace(made, warmup=0.0)
     paradigm, share = build(made), COUNT // ranks
@@ -102,7 +102,7 @@ def train(made: Recipe, rank: int, ranks: int, activation_checkpointing: bool = 
     pretrain(
         cell, paradigm, optimiser, batches, steps=STEPS, progress=progress,
         ranks=Ranks(rank=rank, size=ranks), report=lambda row: None, checkpoint=lambda: None,
-        checkpoint_steps=10**6, activation_checkpointing=activation_checkpointing,
+        checkpoint_steps=10**6, **placed,
     )  # fmt: skip
     assert progress.step == STEPS
     found = {f"state {name}": value for name, value in paradigm.state_dict().items()}

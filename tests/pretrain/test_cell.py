@@ -1,12 +1,15 @@
 """From a cell to what lies in the store: its log, how it ends, and why."""
 
+import itertools
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from safetensors.torch import load as load_safetensors
 
 from radsweep.corpus.example import Stratum, Viewer, Views
 from radsweep.corpus.subset import SubsetIndex
@@ -19,6 +22,7 @@ from radsweep.specs import Budget, Cell, Recipe, Subset
 from radsweep.store import Store
 from radsweep.store.record import CellStore, Record
 from tests.evaluate.toy import CORPUS, write_corpus
+from tests.paradigms.test_compile import traced  # noqa: F401
 from tests.paradigms.tiny import examples, recipe
 
 BATCH = 8
@@ -165,6 +169,32 @@ def test_activations_computed_anew_change_neither_the_weights_nor_the_flops(
     assert (anew.key, anew.flops, anew.final_losses) == (
         whole.key, whole.flops, whole.final_losses,
     )  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+@pytest.mark.usefixtures("traced")
+def test_a_compiled_cell_that_was_lost_goes_on_compiled_or_not(tmp_path: Path) -> None:
+    budget, made = Budget(steps=6, batch_size=BATCH), recipe("clip")
+    whole, _ = trained(tmp_path / "whole", made, budget)
+
+    def broken(*given: Any) -> Iterable[Views]:
+        yield from itertools.islice(batches(*given), 4)
+        raise _LostError
+
+    for number, (first, second) in enumerate(((True, True), (True, False), (False, True))):
+        store = Store(str(tmp_path / str(number)))
+        write_corpus(store)
+        cell = Cell(recipe=made, subset=Subset(corpus=CORPUS, images=4), budget=budget)
+        fit_once = partial(
+            fit, cell, store, Ranks(), checkpoint_steps=3, report=lambda row: None
+        )  # fmt: skip
+        with pytest.raises(_LostError):
+            fit_once(make_batches=broken, compile_blocks=first)
+        found = fit_once(make_batches=batches, compile_blocks=second)
+        assert found.encoder_digest == whole.encoder_digest
+        corner = CellStore(store, cell.name)
+        weights = load_safetensors(store.read_bytes(corner.path("encoder.safetensors")))
+        assert list(weights) and not [name for name in weights if "_orig_mod" in name]
 
 
 @pytest.mark.parametrize(

@@ -52,9 +52,15 @@ def train(
     pause: float = 0.0,
     reached: Any = None,
     must_leave: Callable[[], bool] = lambda: False,
+    keep_every_steps: int | None = None,
+    store: Store | None = None,
+    taken: Callable[[int], None] = lambda step: None,
 ) -> tuple[Toy, Progress]:
-    """Train the toy cell to its end from whatever checkpoint is in the folder."""
-    cell, corner = toy_cell(), CellStore(Store(str(folder)), "toy")
+    """Train the toy cell to its end from whatever checkpoint is in the folder.
+
+    ``taken`` is told each step before its batch is given.
+    """
+    cell, corner = toy_cell(), CellStore(store or Store(str(folder)), "toy")
     torch.manual_seed(1)
     paradigm = Toy()
     optimiser = make_optimiser(paradigm, cell.recipe)
@@ -63,19 +69,21 @@ def train(
 
     def slow(source: Iterator[Views]) -> Iterator[Views]:
         for batch in source:
+            taken(int(batch["position"][0]) // 8)
             if reached is not None:
                 reached.value = batch["position"][0] // 8
             time.sleep(pause)
             yield batch
 
-    def keep() -> None:
-        checkpoint.save(corner, paradigm, optimiser, progress, checkpoint.random_states(cpu))
-
-    pretrain(
-        cell, paradigm, optimiser, slow(batches(progress.step)), steps=STEPS, progress=progress,
-        ranks=Ranks(), report=lambda row: None, checkpoint=keep, checkpoint_steps=4,
-        must_leave=must_leave,
-    )  # fmt: skip
+    with checkpoint.Checkpoints(corner, keep_every_steps) as checkpoints:
+        pretrain(
+            cell, paradigm, optimiser, slow(batches(progress.step)), steps=STEPS,
+            progress=progress, ranks=Ranks(), report=lambda row: None, checkpoint_steps=4,
+            checkpoint=lambda: checkpoints.save(
+                paradigm, optimiser, progress, checkpoint.random_states(cpu)
+            ),
+            must_leave=must_leave,
+        )  # fmt: skip
     return paradigm, progress
 
 
@@ -154,6 +162,12 @@ def test_a_cell_that_must_leave_keeps_a_checkpoint_first_and_goes_on_to_the_very
 def test_only_the_newest_checkpoints_stay(tmp_path: Path) -> None:
     train(tmp_path)
     assert Store(str(tmp_path)).names("cells/toy/checkpoints") == ["000000020.pt", "000000024.pt"]
+
+
+def test_checkpoints_at_multiples_of_a_step_stay_for_good(tmp_path: Path) -> None:
+    train(tmp_path, keep_every_steps=8)
+    kept = [8, 16, 20, 24]
+    assert Store(str(tmp_path)).names("cells/toy/checkpoints") == [f"{n:09d}.pt" for n in kept]
 
 
 def run_with(source: Iterator[Views], **changes: object) -> None:

@@ -337,11 +337,20 @@ def test_what_is_asked_of_the_workers_reaches_them(
 
     monkeypatch.setattr(driver, "run", drive)
     told = ("run", str(tmp_path / "hand.py"), "--store", store.url)
-    asked = ("--images-at-once", "4", "--activation-checkpointing")
+    asked = (
+        "--images-at-once",
+        "4",
+        "--activation-checkpointing",
+        "--compile",
+        "--keep-every-steps",
+        "400",
+    )
     for more in ((), (*asked, "--log-to", "tensorboard=/curves")):
         assert isinstance(CliRunner().invoke(app, [*told, *more]).exception, _DrivenError)
     assert [workers.images_at_once for workers in placed] == [None, 4]
     assert [workers.activation_checkpointing for workers in placed] == [False, True]
+    assert [workers.compile_blocks for workers in placed] == [False, True]
+    assert [workers.keep_every_steps for workers in placed] == [None, 400]
     assert [workers.log_to for workers in placed] == [None, "tensorboard=/curves"]
     refused = CliRunner().invoke(app, [*told, "--images-at-once", "0"])
     assert refused.exit_code == 2
