@@ -4,9 +4,9 @@
 grainy films and an encoder of random weights, and embeds them with everything around the model:
 bytes from the store, checks, decoding, the forward pass, features back in the store. In turn with
 it, the model alone answers for the same batches, decoded before, on the same device and as many
-threads. Loading the weights is in neither. The best of R rounds is printed, with what reading and
-decoding take alone, and the seconds that cores worked: on a machine that others use they say more
-than the clock.
+threads. Loading the weights is in neither. Each round times both, one right after the other, and
+the median of R rounds' ratios is printed, with their quartiles (a machine's speed wanders by more
+than what is measured), what reading and decoding take alone, and the seconds that cores worked.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -127,8 +128,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--encoder", default="vit_small_patch16_224")
     parser.add_argument("--side", type=int, default=224)
-    parser.add_argument("--images", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--images", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=9)
     given = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     recipe = Recipe(
@@ -174,28 +175,29 @@ def main() -> None:
         bare()
         seconds: dict[str, list[tuple[float, float]]] = {"bare": [], "whole": [], "decode": []}
         for number in range(1, given.rounds + 1):
-            seconds["bare"].append(timed(bare, device))
-            seconds["whole"].append(timed(lambda n=number: whole(n), device))  # type: ignore[misc]
-            seconds["decode"].append(timed(decode, device))
+            order = {"bare": bare, "whole": partial(whole, number), "decode": decode}
+            for name in sorted(order, reverse=bool(number % 2)):
+                seconds[name].append(timed(order[name], device))
     table = Table(
         title=f"{given.encoder}, {given.images} films of {given.side} px, {device.type}, "
-        f"{torch.get_num_threads()} threads, best of {given.rounds}"
+        f"{torch.get_num_threads()} threads, median of {given.rounds}"
     )
     for name in ("", "seconds", "images/s", "of the bare model's rate", "of its core seconds"):
         table.add_column(name, justify="left" if not name else "right")
-    least = {name: min(clock for clock, _ in values) for name, values in seconds.items()}
-    cores = {name: min(worked for _, worked in values) for name, values in seconds.items()}
+    values = {name: np.array(pairs) for name, pairs in seconds.items()}
     for name, key in (
         ("the model alone, tensors in memory", "bare"),
         ("radsweep, store to store", "whole"),
         ("reading and decoding alone", "decode"),
     ):
+        clock = np.median(values[key][:, 0])
+        rates = np.quantile(values["bare"][:, 0] / values[key][:, 0], (0.25, 0.5, 0.75))
         table.add_row(
             name,
-            f"{least[key]:.2f}",
-            f"{given.images / least[key]:.1f}",
-            f"{least['bare'] / least[key]:.3f}",
-            f"{cores[key] / cores['bare']:.3f}",
+            f"{clock:.2f}",
+            f"{given.images / clock:.1f}",
+            f"{rates[1]:.3f} ({rates[0]:.3f} to {rates[2]:.3f})",
+            f"{np.median(values[key][:, 1] / values['bare'][:, 1]):.3f}",
         )
     Console(width=120).print(table)
 

@@ -5,7 +5,7 @@ it.
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import final
 
@@ -29,13 +29,16 @@ from radsweep.evaluate.features import (
     index_of,
     missing_work,
 )
-from radsweep.models.backbone import Backbone, Features, build_backbone
+from radsweep.models.backbone import LEVELS, Backbone, Features, build_backbone
 from radsweep.models.weights import load_start
 from radsweep.store import Store
 from radsweep.store.layout import cell_folder
 from radsweep.store.record import CellStore
+from radsweep.tasks.base import Needs
 
 BATCH_IMAGES = 64
+MAPS: Mapping[Needs, int] = {"tokens": 1, "dense": LEVELS}
+"""How many an encoder is asked for; the rest takes vectors alone."""
 KEPT_PIXELS = 1 << 28
 """Bytes of decoded x-rays that a process keeps for the next encoder."""
 
@@ -108,12 +111,13 @@ class Embedder:
             self._backbone = load_encoder(self._store, work.encoder, self._device)
             self._encoder = work.encoder
         size = work.encoder.recipe.image_size
+        levels = max(MAPS.get(request.needs, 0) for request in requests.values())
         parts: dict[int, list[dict[str, NDArray[np.generic]]]] = {i: [] for i in requests}
         for start in range(0, len(rows), BATCH_IMAGES):
             batch = rows[start : start + BATCH_IMAGES]
             with torch.inference_mode():
                 images = resized(torch.from_numpy(self._images(batch)).to(self._device), size)
-                features = self._backbone.features(images)
+                features = self._backbone.features(images, levels)
             for i, request in requests.items():
                 taken = np.flatnonzero(np.isin(batch, wanted[i], assume_unique=True))
                 if len(taken):

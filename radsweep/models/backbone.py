@@ -39,7 +39,7 @@ class Features:
     mean: Tensor
     """[B, C of the last map]: its mean over positions (for a ViT, patches after its final norm)."""
     maps: list[Tensor]
-    """Four levels [B, C, h, w], shallow first: one grid for a ViT (each after the final norm, as
+    """Levels [B, C, h, w], shallow first: one grid for a ViT (each after the final norm, as
     DINOv2's dense probes take them), a pyramid for a hierarchical encoder."""
 
 
@@ -97,16 +97,22 @@ class Backbone(nn.Module):
             return self._pool(self.model.norm(self._blocks(self._embed(images, None))))
         return self._pool(self.model.forward_features(self.normalise(images)))
 
-    def features(self, images: Tensor) -> Features:
-        """Pooled, mean and maps of images as ``forward`` takes them."""
+    def features(self, images: Tensor, levels: int = LEVELS) -> Features:
+        """Pooled, mean and the deepest maps, 0 to 4, of images as ``forward`` takes them."""
+        wanted = self._levels[LEVELS - levels :]
         if self.is_vit:
-            return self._vit_features(images)
+            return self._vit_features(images, wanted)
+        # The mean is the last map's, whoever wants it.
+        indices = sorted({*wanted, self._levels[-1]})
         last, maps = self.model.forward_intermediates(
-            self.normalise(images), indices=sorted(set(self._levels)), output_fmt="NCHW"
+            self.normalise(images), indices=indices, output_fmt="NCHW"
         )
-        by_level = dict(zip(sorted(set(self._levels)), maps, strict=True))
-        maps = [by_level[level] for level in self._levels]
-        return Features(pooled=self._pool(last), mean=maps[-1].mean(dim=(2, 3)), maps=maps)
+        by_level = dict(zip(indices, maps, strict=True))
+        return Features(
+            pooled=self._pool(last),
+            mean=by_level[self._levels[-1]].mean(dim=(2, 3)),
+            maps=[by_level[level] for level in wanted],
+        )
 
     def tokens(self, images: Tensor, masks: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Normed class token [B, D] and patch tokens [B, N, D] of a ViT, at any image size.
@@ -249,21 +255,21 @@ class Backbone(nn.Module):
         pooled: Tensor = self.model.forward_head(last, pre_logits=True)
         return pooled
 
-    def _vit_features(self, images: Tensor) -> Features:
+    def _vit_features(self, images: Tensor, levels: list[int]) -> Features:
         patch = self.model.patch_embed.patch_size
         grid = (images.shape[-2] // patch[0], images.shape[-1] // patch[1])
         prefix = self.model.num_prefix_tokens
         tokens, taken = self._embed(images, None), {}
         for depth, block in enumerate(self.model.blocks):
             tokens = block(tokens)
-            if depth in self._levels:
+            if depth in levels:
                 patches = self.model.norm(tokens)[:, prefix:]
                 taken[depth] = patches.transpose(1, 2).unflatten(2, grid)
         tokens = self.model.norm(tokens)
         return Features(
             pooled=self._pool(tokens),
             mean=tokens[:, prefix:].mean(dim=1),
-            maps=[taken[depth] for depth in self._levels],
+            maps=[taken[depth] for depth in levels],
         )
 
 

@@ -56,6 +56,13 @@ def test_any_timm_encoder_gives_pooled_mean_and_four_maps(
         (3, width, side, side) for width, side in zip(encoder.map_widths, sides, strict=True)
     ]
     assert features.mean.shape == (3, encoder.map_widths[-1])
+    for levels in (0, 1, 2):
+        with torch.no_grad():
+            fewer = encoder.features(images, levels)
+        assert torch.equal(fewer.pooled, pooled) and torch.equal(fewer.mean, features.mean)
+        assert len(fewer.maps) == levels
+        for ours, theirs in zip(fewer.maps, features.maps[4 - levels :], strict=True):
+            assert torch.equal(ours, theirs)
     assert encoder.patch_size * sides[-1] == size
     assert set(encoder.layer_of()) == {name for name, _ in encoder.named_parameters()}
 
