@@ -118,26 +118,34 @@ class Store:
         """
         if not path_start_end:
             return []
-        paths = [self.full(path) for path, _, _ in path_start_end]
-        starts = [start for _, start, _ in path_start_end]
-        ends = [end for _, _, end in path_start_end]
+        found: dict[tuple[str, int, int], bytes] = {}
+
+        def fetch() -> None:
+            # Not again what is here: a store that throttles would only be asked for more.
+            left = [one for one in path_start_end if one not in found]
+            paths, starts, ends = zip(*left, strict=True)
+            full = [self.full(path) for path in paths]
+            answers = self._fs.cat_ranges(full, list(starts), list(ends), on_error="return")
+            for one, answer in zip(left, answers, strict=True):
+                if not isinstance(answer, BaseException):
+                    found[one] = answer
+            faults = [answer for answer in answers if isinstance(answer, Exception)]
+            if faults:
+                # First what no patience mends.
+                raise min(faults, key=_may_pass)
+
         try:
-            found = self._patiently(
-                path_start_end[0][0],
-                lambda: cast(
-                    list[bytes], self._fs.cat_ranges(paths, starts, ends, on_error="raise")
-                ),
-            )
+            self._patiently(path_start_end[0][0], fetch)
         except FileNotFoundError as fault:
             raise StoreError(
                 f"a pixel shard is missing from the store {self.url}: {fault}"
             ) from fault
-        for (path, start, end), data in zip(path_start_end, found, strict=True):
+        for (path, start, end), data in found.items():
             if len(data) != end - start:
                 raise StoreError(
                     f"{path} ends before byte {end:,}; the file is damaged, ingest it again"
                 )
-        return found
+        return [found[one] for one in path_start_end]
 
     def write_bytes(self, path: str, data: bytes) -> None:
         """Put a file there, whole or not at all; replaces what was there.

@@ -25,11 +25,14 @@ class FailingFileSystem(MemoryFileSystem):
     pseudo_dirs = [""]  # noqa: RUF012
     reads: list[int] = []  # noqa: RUF012
     writes: list[int] = []  # noqa: RUF012
-    """Error numbers of the requests to come, first one first."""
+    """Error numbers of the requests to come, first one first; 0 is none."""
     lost: list[int] = []  # noqa: RUF012
     """The same of exclusive writes, which are done and whose answer is lost."""
+    asked: int = 0
+    """Reads of bytes so far."""
 
     def cat_file(self, path: str, *given: object, **named: object) -> bytes:
+        FailingFileSystem.asked += 1
         _fail(self.reads)
         return super().cat_file(path, *given, **named)
 
@@ -74,8 +77,8 @@ class _Claim(io.BytesIO):
 
 
 def _fail(numbers: list[int]) -> None:
-    if numbers:
-        raise OSError(numbers.pop(0), "told to fail")
+    if numbers and (number := numbers.pop(0)):
+        raise OSError(number, "told to fail")
 
 
 @pytest.fixture
@@ -109,6 +112,17 @@ def test_a_store_that_fails_for_a_moment_is_asked_again(store: Store, kind: int)
     store.delete("a")
     assert store.names("") == ["claim"]
     assert FailingFileSystem.writes == FailingFileSystem.reads == []
+
+
+def test_of_many_ranges_only_those_that_failed_are_asked_for_again(store: Store) -> None:
+    store.write_bytes("a", bytes(range(100)))
+    ranges = [("a", start, start + 2) for start in (*range(0, 90, 5), 0)]
+    # A third of the requests fail, far more of them than there are tries.
+    FailingFileSystem.reads += [0, 0, errno.EBUSY] * 6
+    FailingFileSystem.asked = 0
+    found = store.read_ranges(ranges)
+    assert found == [bytes([start, start + 1]) for _, start, _ in ranges]
+    assert FailingFileSystem.asked == len(ranges) + 6 and not FailingFileSystem.reads
 
 
 def test_a_claim_whose_answer_was_lost_is_known_as_ones_own_and_as_no_other(store: Store) -> None:

@@ -90,6 +90,16 @@ def test_files_are_whole_listed_at_once_and_gone_when_deleted(bucket: Store) -> 
     bucket.delete("cells/x")
 
 
+def test_what_others_wrote_since_a_listing_is_read_and_not_taken_for_absent(bucket: Store) -> None:
+    bucket.write_bytes("cells/a", b"whole")
+    assert bucket.names("cells") == ["a"]
+    # As another process would, whose writes this one's listings do not know.
+    server = bucket._fs.__class__(skip_instance_cache=True)
+    server.pipe_file(bucket.full("cells/b"), b"new")
+    assert bucket.read_bytes("cells/b") == b"new"
+    assert not bucket.create_bytes("cells/b", b"another's")
+
+
 def test_a_bucket_that_is_not_there_is_told_before_compute_is_spent(
     server: dict[str, str],
 ) -> None:
