@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import final
 
 import optuna
-from optuna.distributions import FloatDistribution
+from optuna.distributions import FloatDistribution, IntDistribution
 
 from radsweep.probes.base import Choice, Range
 
@@ -100,9 +100,7 @@ class Schedule:
     def _fresh(self, number: int, unit: _Progress) -> Step:
         if unit.begun < unit.trials:
             unit.begun += 1
-            unit.asked = unit.study.ask(
-                {name: FloatDistribution(r.low, r.high, log=True) for name, r in unit.space.items()}
-            )
+            unit.asked = unit.study.ask({name: _scale(r) for name, r in unit.space.items()})
             return Step(unit=number, choice=dict(unit.asked.params), is_final=False)
         return Step(unit=number, choice=_best(unit), is_final=True)
 
@@ -155,6 +153,12 @@ class Schedule:
 def _trials(space: Mapping[str, Range], trials: int) -> int:
     # With one trial there is nothing to choose from: the default goes straight to test.
     return trials if space and trials > 1 else 0
+
+
+def _scale(r: Range) -> FloatDistribution | IntDistribution:
+    if r.is_whole:
+        return IntDistribution(int(r.low), int(r.high), log=True)
+    return FloatDistribution(r.low, r.high, log=True)
 
 
 def _study(space: Mapping[str, Range], seed: int) -> optuna.Study:

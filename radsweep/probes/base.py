@@ -30,6 +30,25 @@ class Range:
     high: float
     first: float
     """Tried before any other, so that a search of one trial is the default."""
+    is_whole: bool = False
+    """Whole numbers only."""
+
+
+def searched(
+    name: str, first: float, low: float, high: float, *, is_whole: bool = False
+) -> dict[str, Range]:
+    """A space of one number, or an empty one where ``high`` is 0: it is not searched.
+
+    Raises SpecError unless 0 < low <= first <= high.
+    """
+    if high == 0:
+        return {}
+    if not 0 < low <= first <= high:
+        raise SpecError(
+            f"{name} is {first:g}, but is searched from {low:g} to {high:g}: set {name}_low above "
+            f"0 and the default inside, or leave {name}_high at 0 to search it not at all"
+        )
+    return {name: Range(low=low, high=high, first=first, is_whole=is_whole)}
 
 
 @dataclass(frozen=True, kw_only=True)

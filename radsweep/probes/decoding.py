@@ -9,7 +9,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from radsweep.probes.base import Fitted, FrozenFeatures, Labelled, Range, batches, cosine_rate
+from radsweep.probes.base import (
+    Choice,
+    Fitted,
+    FrozenFeatures,
+    Labelled,
+    Range,
+    batches,
+    cosine_rate,
+    searched,
+)
 
 REDUCTION = 8
 """Mask pixels along a side of one cell of a decoder's grid."""
@@ -29,14 +38,25 @@ class DecoderSettings:
     learning_rate_low: float = 1e-3
     learning_rate_high: float = 2e-2
     weight_decay: float = 1e-2
+    weight_decay_low: float = 0.0
+    weight_decay_high: float = 0.0
+    """Above 0, the decay is searched too."""
     dice_weight: float = 1.0
     """Of the soft Dice loss, beside the cross-entropy."""
     predict_batch_size: int = 64
 
+    def __post_init__(self) -> None:
+        self.space()
+
     def space(self) -> dict[str, Range]:
-        """The peak learning rate: what suits one encoder's features may not suit another's."""
+        """What suits one encoder may not suit another: peak rate, and decay if it has a range."""
         low, high = self.learning_rate_low, self.learning_rate_high
-        return {"learning_rate": Range(low=low, high=high, first=self.learning_rate)}
+        return {
+            "learning_rate": Range(low=low, high=high, first=self.learning_rate),
+            **searched(
+                "weight_decay", self.weight_decay, self.weight_decay_low, self.weight_decay_high
+            ),
+        }
 
 
 def grid_side(height: int, width: int) -> tuple[int, int]:
@@ -117,7 +137,7 @@ def train_decoder(
     train: Labelled,
     val: Labelled,
     settings: DecoderSettings,
-    learning_rate: float,
+    choice: Choice,
     seed: int,
 ) -> FittedDecoder:
     """The decoder trained with cross-entropy and soft Dice; ``val_score`` is the pooled Dice.
@@ -128,19 +148,22 @@ def train_decoder(
         train: with targets uint8 [n, classes, H, W].
         val: the same.
         settings: steps, weights and sizes.
-        learning_rate: the peak that the search chose.
+        choice: of their ``space``.
         seed: of the batches.
     """
     masks = train.targets
     size = masks.shape[2:]
     decoder.to(adapter.device).train()
     optimiser = torch.optim.AdamW(
-        decoder.parameters(), lr=0.0, weight_decay=settings.weight_decay, foreach=True
+        decoder.parameters(),
+        lr=0.0,
+        weight_decay=choice.get("weight_decay", settings.weight_decay),
+        foreach=True,
     )
     order = batches(len(train.features), settings.batch_size, settings.steps, seed)
     for step, rows in enumerate(order):
         for group in optimiser.param_groups:
-            group["lr"] = cosine_rate(step, settings.steps, learning_rate)
+            group["lr"] = cosine_rate(step, settings.steps, choice["learning_rate"])
         logits = _to_size(decoder(adapter.maps(train.features, rows)), size)
         wanted = torch.from_numpy(masks[rows]).to(adapter.device).float()
         loss = _loss(logits, wanted, settings.dice_weight)

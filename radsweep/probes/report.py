@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from radsweep.errors import SpecError
-from radsweep.probes.adaptation import FULL, adapt, check_adaptation
+from radsweep.probes.adaptation import FULL, LORA, adapt, check_adaptation
 from radsweep.probes.base import (
     Choice,
     Fitted,
@@ -28,6 +28,7 @@ from radsweep.probes.base import (
     batches,
     cosine_rate,
     read_settings,
+    searched,
     standardiser,
 )
 from radsweep.probes.language import Language, Shape, build_language, load_language, seeded
@@ -51,7 +52,11 @@ class Settings:
     adapt: str = "full"
     """What of the language model is trained: ``full``, ``lora`` (extra ``lora``), ``frozen``."""
     lora_rank: int = 16
+    lora_rank_low: int = 0
+    lora_rank_high: int = 0
+    """Above 0, the rank is searched too."""
     lora_alpha: int = 32
+    """Over the rank it is what LoRA's additions are multiplied by."""
     precision: str = "fp32"
     """In which a loaded model that is not trained in full is held: ``fp32`` or ``bf16``."""
     width: int = 128
@@ -75,6 +80,9 @@ class Settings:
     learning_rate_low: float = 1e-3
     learning_rate_high: float = 2e-2
     weight_decay: float = 1e-2
+    weight_decay_low: float = 0.0
+    weight_decay_high: float = 0.0
+    """Above 0, the decay is searched too."""
     max_tokens: int = 128
     """Of a report; longer ones are cut."""
     predict_batch_size: int = 256
@@ -201,7 +209,14 @@ class Report(Probe):
                 f"report.precision is {settings.precision!r} and report.adapt 'full': steps of a "
                 "small rate are lost in weights of so few digits; take fp32, or adapt by lora"
             )
-        return cls(settings)
+        if settings.lora_rank_high and settings.adapt != LORA:
+            raise SpecError(
+                f"report.lora_rank_high is {settings.lora_rank_high}, but report.adapt is "
+                f"{settings.adapt!r}, which has no rank: adapt by lora, or search it not"
+            )
+        probe = cls(settings)
+        probe.space()
+        return probe
 
     @property
     def token_side(self) -> int:
@@ -209,14 +224,15 @@ class Report(Probe):
         return self._settings.token_side
 
     def space(self) -> dict[str, Range]:
-        """The peak learning rate."""
-        settings = self._settings
+        """The peak learning rate, and decay and LoRA's rank where they were given a range."""
+        given = self._settings
+        rate = given.learning_rate_low, given.learning_rate_high
+        decay = given.weight_decay_low, given.weight_decay_high
+        rank = given.lora_rank_low, given.lora_rank_high
         return {
-            "learning_rate": Range(
-                low=settings.learning_rate_low,
-                high=settings.learning_rate_high,
-                first=settings.learning_rate,
-            )
+            "learning_rate": Range(low=rate[0], high=rate[1], first=given.learning_rate),
+            **searched("weight_decay", given.weight_decay, *decay),
+            **searched("lora_rank", given.lora_rank, *rank, is_whole=True),
         }
 
     def fit(
@@ -226,9 +242,8 @@ class Report(Probe):
         settings = self._settings
         language = self._language(list(train.targets), seed)
         language.model.to(device)
-        adapted = adapt(
-            language.model, settings.adapt, settings.lora_rank, settings.lora_alpha, seed + 2
-        )
+        rank = int(choice.get("lora_rank", settings.lora_rank))
+        adapted = adapt(language.model, settings.adapt, rank, settings.lora_alpha, seed + 2)
         reader = _Reader(train.features, language.width, seed, device)
         ids = language.encode(list(train.targets), settings.max_tokens)
         rate = choice["learning_rate"]
@@ -244,7 +259,7 @@ class Report(Probe):
             optimiser = torch.optim.AdamW(
                 parameters,
                 lr=0.0,
-                weight_decay=settings.weight_decay,
+                weight_decay=choice.get("weight_decay", settings.weight_decay),
                 betas=(0.9, 0.95),
                 foreach=True,
             )

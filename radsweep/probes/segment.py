@@ -100,8 +100,7 @@ class Segment(Probe):
         settings = self._settings
         adapter = Adapter(train.features, device)
         decoder = make_decoder(train, settings.width, seed)
-        rate = choice["learning_rate"]
-        return train_decoder(decoder, adapter, train, val, settings, rate, seed)
+        return train_decoder(decoder, adapter, train, val, settings, choice, seed)
 
 
 def make_decoder(train: Labelled, width: int, seed: int) -> Decoder:

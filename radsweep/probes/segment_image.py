@@ -113,8 +113,7 @@ class SegmentImage(Probe):
         )
         decoder = make_decoder(train, settings.width, seed)
         adapter = Adapter(train.features, device)
-        rate = choice["learning_rate"]
-        inner = train_decoder(decoder, adapter, train, val, settings, rate, seed)
+        inner = train_decoder(decoder, adapter, train, val, settings, choice, seed)
         return _FittedSegmentImage(inner, size, settings.encoder)
 
 

@@ -89,8 +89,8 @@ class SegmentLinear(Probe):
         masks = train.targets
         widths = [level.shape[1] for level in train.features.maps]
         decoder = _Pixels(widths, masks.shape[1], grid_side(*masks.shape[2:]))
-        adapter, rate = Adapter(train.features, device), choice["learning_rate"]
-        return train_decoder(decoder, adapter, train, val, settings, rate, seed)
+        adapter = Adapter(train.features, device)
+        return train_decoder(decoder, adapter, train, val, settings, choice, seed)
 
 
 PROBE = SegmentLinear

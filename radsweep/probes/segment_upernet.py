@@ -103,8 +103,8 @@ class SegmentUperNet(Probe):
             side = grid_side(*masks.shape[2:])
             decoder = Decoder(widths, settings.width, masks.shape[1], side)
             nn.init.constant_(decoder.head.classifier.bias, NOTHING)  # type: ignore[arg-type]
-        adapter, rate = Adapter(train.features, device), choice["learning_rate"]
-        return train_decoder(decoder, adapter, train, val, settings, rate, seed)
+        adapter = Adapter(train.features, device)
+        return train_decoder(decoder, adapter, train, val, settings, choice, seed)
 
 
 PROBE = SegmentUperNet

@@ -86,3 +86,12 @@ def test_a_step_that_is_put_back_is_the_first_to_be_given_again_and_no_more_are_
     steps = _run(schedule)
     assert steps[0] == first
     assert [step.unit for step in steps] == [0, 0, 0, 1]
+
+
+def test_a_number_more_is_searched_beside_the_rate_and_whole_ones_stay_whole() -> None:
+    space = RATE | {"lora_rank": Range(low=2, high=64, first=16, is_whole=True)}
+    choices = [step.choice for step in _run(Schedule([space], trials=8, seeds=[3]))[:-1]]
+    assert choices[0] == {"learning_rate": pytest.approx(1e-2), "lora_rank": 16}
+    ranks = [choice["lora_rank"] for choice in choices]
+    assert all(isinstance(rank, int) and 2 <= rank <= 64 for rank in ranks)
+    assert len(set(ranks)) > 3

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from radsweep.errors import SpecError
 from radsweep.probes.adaptation import adapt
-from radsweep.probes.base import Fitted, Labelled
+from radsweep.probes.base import Fitted, Labelled, Range
 from radsweep.probes.language import Language, Shape, build_language, load_language
 from radsweep.probes.report import Report
 from radsweep.probes.report_presets import lora_7b
@@ -98,6 +98,34 @@ def test_lora_is_the_formula_and_begins_as_the_model_was(folder: str) -> None:
 
 
 @needs_peft
+def test_rank_and_decay_are_searched_where_they_have_a_range_and_take_the_choice(
+    folder: str,
+) -> None:
+    settings = FAST | {"language_model": folder, "adapt": "lora", "lora_rank": 4}
+    assert set(Report.build(settings).space()) == {"learning_rate"}  # type: ignore[arg-type]
+    ranges = {"lora_rank_low": 2, "lora_rank_high": 8} | {
+        "weight_decay_low": 1e-3,
+        "weight_decay_high": 0.5,
+    }
+    probe = Report.build(settings | ranges)  # type: ignore[arg-type]
+    space = probe.space()
+    assert space["lora_rank"] == Range(low=2, high=8, first=4, is_whole=True)
+    assert set(space) == {"learning_rate", "weight_decay", "lora_rank"}
+    first = {name: each.first for name, each in space.items()}
+    same = probe.fit(TRAIN, VAL, first, 5, CPU)
+    assert same.val_score == _fit(settings, rate=first["learning_rate"]).val_score
+    other = probe.fit(TRAIN, VAL, first | {"lora_rank": 2, "weight_decay": 0.5}, 5, CPU)
+    shapes = {
+        tensor.shape[0]
+        for name, tensor in _language(other).model.named_parameters()
+        if ".lora_A." in name
+    }
+    assert shapes == {2}
+    less = probe.fit(TRAIN, VAL, first | {"lora_rank": 2}, 5, CPU)
+    assert other.val_score != less.val_score
+
+
+@needs_peft
 def test_lora_draws_hang_on_the_seed_alone(folder: str) -> None:
     settings = FAST | {"language_model": folder, "adapt": "lora"}
     first = _fit(settings).val_score
@@ -147,6 +175,9 @@ def test_the_7b_preset_is_read_by_a_protocol_and_builds_around_a_llama_of_any_si
         ({"language_model": "/x", "precision": "fp16"}, "known: fp32, bf16"),
         ({"language_model": "/x", "precision": "bf16"}, "lost in weights of so few digits"),
         ({"lora_rank": 0}, "at least 1"),
+        ({"lora_rank_low": 2, "lora_rank_high": 8}, "'full', which has no rank"),
+        ({"weight_decay_low": 0.1, "weight_decay_high": 0.5}, "is searched from 0.1 to 0.5"),
+        ({"weight_decay_high": 0.5}, "set weight_decay_low above 0"),
     ],
 )
 def test_what_makes_no_sense_is_refused(settings: dict[str, object], message: str) -> None:

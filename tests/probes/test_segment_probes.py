@@ -35,6 +35,25 @@ def test_a_linear_map_draws_what_is_linearly_there_and_nothing_from_noise() -> N
     assert _score(probe, leak=False) < 0.3
 
 
+def test_decay_is_searched_where_it_has_a_range_and_takes_the_choice() -> None:
+    settings = {"steps": 20, "batch_size": 8}
+    plain = SegmentLinear.build(settings)
+    ranged = SegmentLinear.build(settings | {"weight_decay_low": 1e-3, "weight_decay_high": 30.0})
+    assert set(plain.space()) == {"learning_rate"}
+    assert set(ranged.space()) == {"learning_rate", "weight_decay"}
+    train, val = _seen(20, True, 1), _seen(20, True, 2)
+
+    def weights(probe: SegmentLinear, **choice: float) -> torch.Tensor:
+        fitted = probe.fit(train, val, RATE | choice, 5, CPU)
+        return torch.cat([one.flatten() for one in fitted._decoder.parameters()])  # type: ignore[attr-defined]
+
+    same = weights(ranged, weight_decay=1e-2)
+    assert torch.equal(same, weights(plain))
+    assert weights(ranged, weight_decay=30.0).norm() < 0.9 * same.norm()
+    with pytest.raises(SpecError, match=r"weight_decay is 0\.01, but is searched from 0\.1 to 1"):
+        SegmentLinear.build(settings | {"weight_decay_low": 0.1, "weight_decay_high": 1.0})
+
+
 def test_the_control_draws_from_the_image_what_the_encoder_does_not_know() -> None:
     settings = {"steps": 150, "width": 32, "batch_size": 8}
     # Without the image no probe draws more than 0.3 of these, see above.
