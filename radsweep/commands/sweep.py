@@ -108,6 +108,14 @@ def run(
             "a CPU is no faster by it",
         ),
     ] = False,
+    shard: Annotated[
+        bool,
+        typer.Option(
+            "--shard",
+            help="Share weights and moments over the training processes, for encoders that are too "
+            "large for one",
+        ),
+    ] = False,
     log_to: Annotated[
         str | None,
         typer.Option(help="Show log rows live as well: tensorboard=FOLDER, or your own module"),
@@ -165,6 +173,7 @@ def run(
         images_at_once=images_at_once,
         activation_checkpointing=activation_checkpointing,
         compile_blocks=compile_blocks,
+        sharded=shard,
         log_to=None if log_to is None else check_log_to(log_to),
     )
     limits = None

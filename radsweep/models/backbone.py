@@ -190,13 +190,17 @@ class Backbone(nn.Module):
             # timm's DaViT would compute each stage anew, and then each of its blocks once more.
             self.model.grad_checkpointing = False
 
+    def blocks_within(self) -> list[nn.Module]:
+        """Each block of a ViT, each stage of another model."""
+        return [self.model.get_submodule(level["module"]) for level in self.model.feature_info]
+
     def compile_blocks(self) -> None:
-        """Have PyTorch compile each block of a ViT, each stage of another model, at its first call.
+        """Have PyTorch compile each of ``blocks_within`` at its first call.
 
         Names and weights stay. Blocks that drop paths at rates of their own are compiled one by
         one.
         """
-        blocks = [self.model.get_submodule(level["module"]) for level in self.model.feature_info]
+        blocks = self.blocks_within()
         config = torch._dynamo.config
         config.recompile_limit = max(config.recompile_limit, SHAPES * len(blocks))
         for block in blocks:

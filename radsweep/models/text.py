@@ -97,6 +97,10 @@ class TextTower(nn.Module):
         """See ``Backbone.checkpoint_activations``."""
         self.checkpoints_activations = True
 
+    def blocks_within(self) -> list[nn.Module]:
+        """See ``Backbone.blocks_within``."""
+        return list(self.blocks)
+
     def compile_blocks(self) -> None:
         """See ``Backbone.compile_blocks``."""
         for block in self.blocks:

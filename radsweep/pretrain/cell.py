@@ -1,5 +1,6 @@
 """From a cell to its encoder, in this process: weights in, budget spent, weights out; no Ray."""
 
+import copy
 import importlib.metadata
 import tempfile
 import time
@@ -18,7 +19,7 @@ from radsweep.keys import canonical, seed_of
 from radsweep.models.batch_norm import require_global
 from radsweep.models.weights import StartWeights, encoder_digest
 from radsweep.paradigms.base import Paradigm
-from radsweep.pretrain import checkpoint
+from radsweep.pretrain import checkpoint, shard
 from radsweep.pretrain.chips import peak_flops
 from radsweep.pretrain.flops import flops_per_image
 from radsweep.pretrain.loop import Progress, Ranks, Row, make_optimiser, pretrain
@@ -66,6 +67,7 @@ def fit(
     images_at_once: int | None = None,
     activation_checkpointing: bool = False,
     compile_blocks: bool = False,
+    sharded: bool = False,
     keep_every_steps: int | None = None,
     must_leave: Callable[[], bool] = lambda: False,
 ) -> Record:
@@ -84,14 +86,15 @@ def fit(
         images_at_once: see ``loop.pretrain``.
         activation_checkpointing: see ``loop.pretrain``. What is computed anew is not counted.
         compile_blocks: see ``loop.pretrain``.
+        sharded: whether ranks share weights and moments, see ``shard``.
         keep_every_steps: checkpoints at multiples of it stay, beside the newest; a multiple of
             ``checkpoint_steps``.
         must_leave: see ``loop.pretrain``.
 
     Raises CellError where the cell ends without an encoder that may be scored; its log is in the
-    store all the same; SpecError where several ranks cannot train the encoder as one would, or for
-    ``keep_every_steps``; StoreError, or what else it was, where a checkpoint could not be written;
-    PreemptedError where it must leave.
+    store all the same; SpecError where several ranks cannot train the encoder as one would, for
+    ``keep_every_steps``, or from ``shard.check``; StoreError, or what else it was, where a
+    checkpoint could not be written; PreemptedError where it must leave.
     """
     if keep_every_steps is not None and keep_every_steps % checkpoint_steps:
         raise SpecError(
@@ -106,6 +109,14 @@ def fit(
     paradigm = build(cell.recipe, start, subset.reports(), cell.seed, shared)
     if ranks.size > 1:
         require_global(paradigm)
+    if sharded and not cell.is_baseline:
+        shard.check(
+            paradigm,
+            ranks.size,
+            images_at_once=images_at_once,
+            activation_checkpointing=activation_checkpointing,
+            compile_blocks=compile_blocks,
+        )
     start_digest = encoder_digest(paradigm.encoder.state_dict())
     progress, per_image = Progress(), 0.0
     if not cell.is_baseline:
@@ -122,6 +133,7 @@ def fit(
             images_at_once=images_at_once,
             activation_checkpointing=activation_checkpointing,
             compile_blocks=compile_blocks,
+            sharded=sharded,
             keep_every_steps=keep_every_steps,
             must_leave=must_leave,
         )
@@ -169,16 +181,20 @@ def _spend(
     images_at_once: int | None,
     activation_checkpointing: bool,
     compile_blocks: bool,
+    sharded: bool,
     keep_every_steps: int | None,
     must_leave: Callable[[], bool],
 ) -> Progress:
     """Train to the end of the budget, from the newest checkpoint; leave the log however it ends."""
     steps = cell.budget.steps_for(per_image)
-    paradigm.to(ranks.device)
-    optimiser = make_optimiser(paradigm, cell.recipe)
+    trained = copy.deepcopy(paradigm) if sharded else paradigm
+    trained.to(ranks.device)
+    if sharded:
+        shard.shard(trained, ranks.device)
+    optimiser = make_optimiser(trained, cell.recipe)
     # Every attempt starts from the same random state; a checkpoint then overwrites it.
     torch.manual_seed(seed_of("train", cell.key, ranks.rank) % 2**63)
-    progress = checkpoint.load(corner, paradigm, optimiser, ranks.device, ranks.rank)
+    progress = checkpoint.load(corner, trained, optimiser, ranks.device, ranks.rank)
     peak = peak_flops(_device_name(ranks), cell.recipe.precision)
     said_at, logged_at = 0.0, time.monotonic()
 
@@ -199,14 +215,14 @@ def _spend(
     with checkpoint.Checkpoints(corner, keep_every_steps) as checkpoints:
 
         def keep() -> None:
-            states = checkpoint.random_states(ranks.device)
+            state = checkpoint.gather(trained, optimiser, ranks.device)
             if ranks.rank == 0:
-                checkpoints.save(paradigm, optimiser, progress, states)
+                checkpoints.save(state, progress)
 
         try:
             pretrain(
                 cell,
-                paradigm,
+                trained,
                 optimiser,
                 batches_from(progress.step, steps),
                 steps=steps,
@@ -227,6 +243,8 @@ def _spend(
             if ranks.rank == 0:
                 _save_log(corner, progress)
             raise
+    if sharded:
+        paradigm.load_state_dict(shard.whole(trained.state_dict()))
     return progress
 
 

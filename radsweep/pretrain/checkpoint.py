@@ -18,14 +18,24 @@ from torch.optim import Optimizer
 from radsweep.errors import PreemptedError
 from radsweep.paradigms.base import Paradigm
 from radsweep.pretrain.loop import Progress
+from radsweep.pretrain.shard import like, whole
 from radsweep.store.record import CellStore
 
 KEPT = 2
 """Newest checkpoints that stay: one, and one more in case the machine died as it was written."""
 
 
-def random_states(device: torch.device) -> list[dict[str, torch.Tensor]]:
-    """Torch's random state of every rank, in rank order. A collective: every rank must call it."""
+def gather(paradigm: Paradigm, optimiser: Optimizer, device: torch.device) -> dict[str, Any]:
+    """All that a resume needs beside progress. A collective: every rank must call it."""
+    return {
+        "paradigm": whole(paradigm.state_dict()),
+        "optimiser": whole(optimiser.state_dict()),
+        "random_states": _random_states(device),
+    }
+
+
+def _random_states(device: torch.device) -> list[dict[str, torch.Tensor]]:
+    """Torch's random state of every rank, in rank order."""
     state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
@@ -49,28 +59,14 @@ class Checkpoints:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._on_its_way: Future[None] | None = None
 
-    def save(
-        self,
-        paradigm: Paradigm,
-        optimiser: Optimizer,
-        progress: Progress,
-        states: list[dict[str, torch.Tensor]],
-    ) -> None:
-        """Copy all state as it is now, and begin to write it.
+    def save(self, state: dict[str, Any], progress: Progress) -> None:
+        """Copy all state, as ``gather`` has it now, and begin to write it.
 
         Raises what kept the one before from being written.
         """
         self.wait()
         buffer = io.BytesIO()
-        torch.save(
-            {
-                "paradigm": paradigm.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "random_states": states,
-                "progress": asdict(progress),
-            },
-            buffer,
-        )
+        torch.save(state | {"progress": asdict(progress)}, buffer)
         self._on_its_way = self._thread.submit(self._write, progress.step, buffer.getvalue())
 
     def wait(self) -> None:
@@ -122,7 +118,12 @@ def load(
         return Progress()
     data = cell.store.read_bytes(cell.path(f"checkpoints/{name}"))
     state = torch.load(io.BytesIO(data), map_location=device, weights_only=True)
-    paradigm.load_state_dict(state["paradigm"])
+    own = paradigm.state_dict()
+    weights = {n: like(tensor, own[n]) for n, tensor in state["paradigm"].items() if n in own}
+    paradigm.load_state_dict(state["paradigm"] | weights)
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    for number, moments in state["optimiser"]["state"].items():
+        moments |= {name: like(moment, parameters[number]) for name, moment in moments.items()}
     optimiser.load_state_dict(state["optimiser"])
     states = state["random_states"]
     mine = states[rank] if rank < len(states) else states[0]

@@ -23,6 +23,7 @@ from radsweep.models.batch_norm import held_moments
 from radsweep.paradigms.base import Paradigm
 from radsweep.pretrain import schedule
 from radsweep.pretrain.accumulate import average_gradients, backward_in_parts
+from radsweep.pretrain.shard import average_scalars, is_sharded
 from radsweep.specs import Cell, Recipe
 
 Row = dict[str, float | None]
@@ -109,7 +110,7 @@ def pretrain(
 
     Args:
         cell: whose recipe and budget these are.
-        paradigm: on its device.
+        paradigm: on its device; or each rank's share of it, see ``shard``.
         optimiser: over its parameters.
         batches: this rank's shares of the global batches, from step ``progress.step`` on.
         steps: in all, or None for a budget in GPU-seconds.
@@ -135,7 +136,9 @@ def pretrain(
     """
     recipe = cell.recipe
     whole = images_at_once is None or images_at_once * ranks.size >= cell.budget.batch_size
-    wrapped = DistributedDataParallel(paradigm) if ranks.size > 1 and whole else paradigm
+    sharded = is_sharded(paradigm)
+    alike = ranks.size > 1 and whole and not sharded
+    wrapped = DistributedDataParallel(paradigm) if alike else paradigm
     paradigm.train()
     for tower in paradigm.towers() if activation_checkpointing else ():
         tower.checkpoint_activations()
@@ -166,6 +169,8 @@ def pretrain(
                 terms: dict[str, Tensor] = wrapped(batch, spent)
             with held_moments(paradigm) if activation_checkpointing else nullcontext():
                 torch.autograd.backward(torch.stack(list(terms.values())).sum())
+            if sharded:
+                average_scalars(paradigm)
         else:
             assert images_at_once is not None
             terms = backward_in_parts(paradigm, batch, spent, images_at_once, autocast)

@@ -61,6 +61,8 @@ class Workers:
     """Compute activations anew in the backward pass: less memory, more time, the same gradient."""
     compile_blocks: bool = False
     """Let PyTorch compile the blocks of towers, which takes minutes at first: for GPUs."""
+    sharded: bool = False
+    """Weights and moments in shares over the processes (FSDP2), for what is too large for one."""
     keep_every_steps: int | None = None
     """Checkpoints at multiples of it stay for good; None keeps but the newest."""
     log_to: str | None = None
@@ -205,6 +207,7 @@ def _answer(
             images_at_once=workers.images_at_once,
             activation_checkpointing=workers.activation_checkpointing,
             compile_blocks=workers.compile_blocks,
+            sharded=workers.sharded,
             keep_every_steps=workers.keep_every_steps,
             must_leave=must_leave,
         )

@@ -80,7 +80,7 @@ def train(
             cell, paradigm, optimiser, slow(batches(progress.step)), steps=STEPS,
             progress=progress, ranks=Ranks(), report=lambda row: None, checkpoint_steps=4,
             checkpoint=lambda: checkpoints.save(
-                paradigm, optimiser, progress, checkpoint.random_states(cpu)
+                checkpoint.gather(paradigm, optimiser, cpu), progress
             ),
             must_leave=must_leave,
         )  # fmt: skip

@@ -342,6 +342,7 @@ def test_what_is_asked_of_the_workers_reaches_them(
         "4",
         "--activation-checkpointing",
         "--compile",
+        "--shard",
         "--keep-every-steps",
         "400",
     )
@@ -350,6 +351,7 @@ def test_what_is_asked_of_the_workers_reaches_them(
     assert [workers.images_at_once for workers in placed] == [None, 4]
     assert [workers.activation_checkpointing for workers in placed] == [False, True]
     assert [workers.compile_blocks for workers in placed] == [False, True]
+    assert [workers.sharded for workers in placed] == [False, True]
     assert [workers.keep_every_steps for workers in placed] == [None, 400]
     assert [workers.log_to for workers in placed] == [None, "tensorboard=/curves"]
     refused = CliRunner().invoke(app, [*told, "--images-at-once", "0"])
