@@ -239,7 +239,7 @@ def _no_room(cell: Cell, ranks: Ranks, workers: Workers, fault: Exception) -> st
 
 
 def check_share(cell: Cell, workers: Workers) -> None:
-    """Raise SpecError unless the processes can share the global batch evenly.
+    """Raise SpecError unless the processes can share the global batch evenly, and the weights.
 
     A rest that nobody takes would be counted as seen: the cell would spend less than its budget.
     """
@@ -251,6 +251,11 @@ def check_share(cell: Cell, workers: Workers) -> None:
         raise SpecError(
             f"{cell.name}: a batch of {batch_size} images is not {wanted} equal shares; give "
             f"--workers {' or '.join(str(number) for number in sorted(near))}"
+        )
+    if workers.sharded and not cell.is_baseline and workers.widths(batch_size)[0] == 1:
+        raise SpecError(
+            f"{cell.name}: --shard gives each process a share of the weights, and --workers allows "
+            "1 process; give 2 at least"
         )
 
 

@@ -50,6 +50,13 @@ def test_a_range_in_which_no_width_shares_the_batch_is_refused(tmp_path: Path) -
         check_share(cell, Workers(count=5, most=7))
 
 
+def test_weights_that_are_shared_need_two_processes_at_any_width(tmp_path: Path) -> None:
+    (cell,) = trained_cells(write_sweep(tmp_path / "widths.py", '(recipe("dinov2"),)', steps=4))
+    check_share(cell, Workers(count=2, most=4, sharded=True))
+    with pytest.raises(SpecError, match="--workers allows 1 process; give 2 at least"):
+        check_share(cell, Workers(count=1, most=4, sharded=True))
+
+
 @pytest.mark.cluster
 @pytest.mark.timeout(400)
 def test_a_cell_grows_to_a_node_that_comes_and_shrinks_when_it_is_lost(
