@@ -1,0 +1,104 @@
+"""A node that is gone without a word, with its share of the object store."""
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from benchmarks.ray_head import processes
+from radsweep.pretrain.worker import Workers, run_cell
+from radsweep.store import Store
+from radsweep.store.record import CellStore, Record
+from radsweep.sweep.cluster import QUIET
+from tests.sweep.commands import environment
+from tests.sweep.test_drain import PATIENCE_S, wait_until
+from tests.sweep.test_resume import CHECKPOINT_STEPS, trained_cells, write_sweep
+
+# Minutes on two cores, so that they are run before a release and not at every change.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+STEPS = 500
+QUICK_TO_SEE = {
+    "RAY_health_check_initial_delay_ms": "0",
+    "RAY_health_check_period_ms": "500",
+    "RAY_health_check_timeout_ms": "1000",
+    "RAY_health_check_failure_threshold": "3",
+}
+"""A node that does not answer is given up after seconds, and not after half a minute."""
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A head that runs no work; tests add nodes."""
+    if not Path("/proc/self/cmdline").exists():
+        pytest.skip("processes are found in /proc, which this system lacks")
+    ours = {**QUIET, **environment(RAY_AUTH_MODE="disabled"), **QUICK_TO_SEE}
+    for name, value in ours.items():
+        monkeypatch.setenv(name, value)
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
+        yield made
+    finally:
+        ray.shutdown()
+        made.shutdown()
+
+
+def trainer(cell: str) -> int | None:
+    """Number of the process that trains a cell."""
+    found = processes(f"ray::{cell}".encode())
+    return found[0] if found else None
+
+
+def raylet_of(process: int) -> int:
+    """Number of its parent."""
+    stat = Path(f"/proc/{process}/stat").read_text()
+    return int(stat.rpartition(")")[2].split()[1])
+
+
+def newest(corner: CellStore) -> int:
+    """Step of the newest checkpoint; 0 where there is none."""
+    names = corner.store.names(corner.path("checkpoints"))
+    return int(names[-1].removesuffix(".pt")) if names else 0
+
+
+@pytest.mark.parametrize("lost", ["trainer", "stream"])
+def test_a_cell_whose_node_is_gone_goes_on_with_the_same_bytes(
+    cluster: Cluster, new_store: Callable[[], Store], tmp_path: Path, lost: str
+) -> None:
+    (cell,) = trained_cells(write_sweep(tmp_path / "lost.py", '(recipe("dinov2"),)', STEPS))
+    # Nodes of one CPU: the trainer, with the plan in its object store, and the stream, with the
+    # batches that are on their way, are on two of them.
+    nodes = {node.all_processes["raylet"][0].process.pid: node for node in _two_nodes(cluster)}
+    workers = Workers(cpus=1, stream_cpus=1, checkpoint_steps=CHECKPOINT_STEPS)
+    calm, left = new_store(), new_store()
+    peace = run_cell(cell, calm, workers)
+    CellStore(calm, cell.name).finish(peace)
+
+    ended: list[Record] = []
+    driver = threading.Thread(target=lambda: ended.append(run_cell(cell, left, workers)))
+    driver.start()
+    corner = CellStore(left, cell.name)
+    wait_until(lambda: newest(corner) >= 3 * CHECKPOINT_STEPS, "it trains")
+    before = trainer(cell.name)
+    assert before is not None
+    home = raylet_of(before)
+    (victim,) = [pid for pid in nodes if (pid == home) == (lost == "trainer")]
+    cluster.add_node(num_cpus=1)
+    cluster.remove_node(nodes[victim], allow_graceful=False)
+    reached = newest(corner)
+    wait_until(lambda: newest(corner) > reached + 2 * CHECKPOINT_STEPS, "it goes on")
+    # Where only the stream was lost, the trainer has not so much as begun again.
+    assert (trainer(cell.name) == before) is (lost == "stream")
+    driver.join(PATIENCE_S)
+    (record,) = ended
+    assert record.steps == STEPS and record.encoder_digest == peace.encoder_digest
+    log = left.read_table(corner.path("steps.parquet"))
+    assert list(log["step"]) == list(range(10, STEPS + 10, 10))
+
+
+def _two_nodes(cluster: Cluster) -> list[ray._private.node.Node]:
+    return [cluster.add_node(num_cpus=1) for _ in range(2)]
