@@ -194,8 +194,9 @@ def _job(
         root = Folder(spec.sources[0])
         export = adapters.find(spec.layout)().read(root)
         sources = tuple(root.url(pattern) for pattern in export.files)
-        tables = load_tables(places, export.tables, root.path)
+        tables = load_tables(places, export.tables, root.url(""))
         provenance = {label: asdict(origin) for label, origin in export.provenance.items()}
+    tables.check_masks()
     job = Job(
         store=store,
         corpus=spec.corpus,

@@ -12,6 +12,7 @@ import fsspec
 import numpy as np
 import polars as pl
 import pyarrow as pa
+from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
 from radsweep.corpus.manifest import LABEL_PREFIXES
@@ -40,6 +41,7 @@ IDENTIFYING = re.compile(
 
 LABELS = {"1": 1, "0": 0, "-1": -1}
 MAX_MASK_CLASSES = 16
+MASKS_ASKED_FOR = 20
 
 
 @final
@@ -62,7 +64,9 @@ class Table:
 
     key: str
     folder: str
-    """Its own, which paths in it are relative to."""
+    """Its own, which paths in it are relative to, as its file system knows it."""
+    protocol: str
+    """Before such a path where it is not on this machine's disk, as in ``s3://``; else empty."""
     hashes: NDArray[np.uint64] = field(repr=False)
     rows: pa.Table = field(repr=False)
 
@@ -76,6 +80,19 @@ class Table:
                     return row
                 at += 1
         return None
+
+    def url(self, path: str) -> str:
+        """Of a file that the table names."""
+        return self.protocol + posixpath.join(self.folder, path)
+
+    def masks(self) -> list[str]:
+        """Paths of all masks, as the table names them."""
+        return [
+            path
+            for column in self.rows.column_names
+            if column.startswith(MASK_PREFIX)
+            for path in self.rows[column].drop_null().to_pylist()
+        ]
 
     def _candidates(self, keys: FileKeys) -> list[str]:
         if self.key == "path":
@@ -120,7 +137,7 @@ class Tables:
             keys = replace(keys, **named)
             for column, value in row.items():
                 if column.startswith(MASK_PREFIX):
-                    place = None if value is None else posixpath.join(table.folder, value)
+                    place = None if value is None else table.url(value)
                     masks[column.removeprefix(MASK_PREFIX)] = place
                 elif value is not None:
                     known.setdefault(column, value)
@@ -134,13 +151,23 @@ class Tables:
     def mask_paths(self) -> set[str]:
         """Every mask file that the tables name: none of them is an x-ray."""
         return {
-            posixpath.join(table.folder, path)
-            for table in self.tables
-            for column in table.rows.column_names
-            if column.startswith(MASK_PREFIX)
-            for path in table.rows[column].to_pylist()
-            if path is not None
+            posixpath.join(table.folder, path) for table in self.tables for path in table.masks()
         }
+
+    def check_masks(self) -> None:
+        """Raise SpecError for a table of whose masks none is there; asks for a few of them.
+
+        Later each would cost its image; likelier is that the table lies elsewhere than its masks.
+        """
+        for table in self.tables:
+            named = table.masks()
+            asked = named[:: max(1, len(named) // MASKS_ASKED_FOR)]
+            if asked and not any(_is_there(table.url(path)) for path in asked):
+                raise SpecError(
+                    f"of {len(named):,} mask files that a table names, {len(asked)} were looked "
+                    "for and none is there; paths are relative to the table's own folder: leave it "
+                    "where its masks are, or write whole paths"
+                )
 
 
 def load_tables(
@@ -154,7 +181,7 @@ def load_tables(
             (1, 0, -1, blank) and ``mask_*`` (path of a PNG relative to the table; blank is known
             absent).
         frames: tables that are in memory already, with the same columns; numbered after the others.
-        folder: which paths in ``frames`` are relative to, as its file system knows it.
+        folder: URL that paths in ``frames`` are relative to.
 
     Raises SpecError, naming a table by its number, for a table that cannot be read or joined.
     """
@@ -179,10 +206,15 @@ def _load(place: str, number: int) -> Table:
     fs, path = fsspec.core.url_to_fs(place)
     if not fs.exists(path):
         raise SpecError(f"table {number} is not there; check its path")
-    return _table(_frame(fs.cat_file(path), path, number), posixpath.dirname(path), number)
+    return _table(_frame(fs.cat_file(path), path, number), posixpath.dirname(place), number)
 
 
-def _table(frame: pl.DataFrame, folder: str, number: int) -> Table:
+def _is_there(url: str) -> bool:
+    fs, path = fsspec.core.url_to_fs(url)
+    return bool(fs.exists(path))
+
+
+def _table(frame: pl.DataFrame, folder_url: str, number: int) -> Table:
     key = next((column for column in KEYS if column in frame.columns), None)
     if key is None:
         raise SpecError(f"table {number} has no key column; give it one of {', '.join(KEYS)}")
@@ -203,7 +235,14 @@ def _table(frame: pl.DataFrame, folder: str, number: int) -> Table:
     hashes = np.array([_hash(value) for value in frame[key]], np.uint64)
     order = np.argsort(hashes, kind="stable")
     rows = frame.select(kept)[order].to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
-    return Table(key=key, folder=folder, hashes=hashes[order], rows=rows)
+    fs, folder = fsspec.core.url_to_fs(folder_url)
+    return Table(
+        key=key,
+        folder=folder,
+        protocol="" if isinstance(fs, LocalFileSystem) else fs.unstrip_protocol(""),
+        hashes=hashes[order],
+        rows=rows,
+    )
 
 
 def _frame(data: bytes, path: str, number: int) -> pl.DataFrame:

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import fsspec
 import polars as pl
 import pytest
 
@@ -60,6 +61,29 @@ def test_masks_are_known_only_where_every_table_of_masks_has_the_row(tmp_path: P
     other = FileKeys(path="/y", path_in_source="y", sop_instance_uid="1.3")
     assert "masks" not in tables.find(other)[0]
     assert tables.mask_paths() == {f"{tmp_path}/m/e.png"}
+
+
+def test_masks_beside_a_table_in_object_storage_are_found_there() -> None:
+    fs, text = fsspec.filesystem("memory"), "sop_instance_uid,mask_ett\n1.2,m/e.png\n"
+    fs.pipe({"/masks/t.csv": text.encode(), "/masks/m/e.png": b"a picture"})
+    tables = load_tables(["memory://masks/t.csv"])
+    place = tables.find(FILE)[0]["masks"]["ett"]
+    with fsspec.open(place) as file:
+        assert file.read() == b"a picture"
+    assert tables.mask_paths() == {"/masks/m/e.png"}
+    tables.check_masks()
+
+
+def test_a_table_of_which_no_mask_is_there_is_refused_before_it_costs_its_images(
+    tmp_path: Path,
+) -> None:
+    rows = "".join(f"1.{n},m/{n}.png\n" for n in range(50))
+    tables = load_tables([table(tmp_path, "t.csv", f"sop_instance_uid,mask_ett\n{rows}")])
+    with pytest.raises(SpecError, match=r"of 50 mask files .* 25 were looked for and none is"):
+        tables.check_masks()
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m/4.png").touch()
+    tables.check_masks()
 
 
 def test_parquet_and_json_lines_are_read_too(tmp_path: Path) -> None:
