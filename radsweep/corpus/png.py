@@ -38,7 +38,7 @@ def png_of(picture: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
         (
             SIGNATURE,
             _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0)),
-            _chunk(b"IDAT", deflate.compress(filtered) + deflate.flush()),
+            _chunk(b"IDAT", deflate.compress(filtered.data) + deflate.flush()),
             _chunk(b"IEND", b""),
         )
     )
