@@ -63,7 +63,7 @@ POLICIES = {"rad-dino": "rad-dino", "mi2-clip": "mi2", "mi2-unicl": "mi2"}
 TFLOP_PER_IMAGE = {"rad-dino": 2.716, "mi2-clip": 1.969, "mi2-unicl": 1.969}
 """Of training, as ``radsweep plan`` counts them: 2 FLOPs per multiply-add, teacher included."""
 FILM_SIDE = 1024
-WARM, MEASURED = 2, 4
+WARM, MEASURED = 1, 4
 """Ray tasks of each process before the clock and under it."""
 ROUNDS = 3
 
@@ -224,6 +224,14 @@ def floor(work: Work, processes: int) -> float:
     return sum(ray.get([one.remote(given, rank) for rank in range(processes)]))
 
 
+def settle(processes: int) -> None:
+    """Wait for the tasks of a stream that was left, and for its executor's thread."""
+    if ray.is_initialized():
+        time.sleep(1)
+        while ray.available_resources().get("CPU", 0) < processes:
+            time.sleep(0.1)
+
+
 @contextmanager
 def cluster(processes: int, needed: bool) -> Iterator[None]:
     """Ray for the sides that need it, and none while others fork."""
@@ -239,6 +247,7 @@ def cluster(processes: int, needed: bool) -> Iterator[None]:
         yield
     finally:
         if needed:
+            settle(processes)
             ray.shutdown()
 
 
@@ -249,8 +258,7 @@ def first_batch(side: Side, work: Work, processes: int, step: int) -> float:
     next(batches)
     took = time.perf_counter() - began
     del batches
-    while ray.is_initialized() and ray.available_resources().get("CPU", 0) < processes:
-        time.sleep(0.1)
+    settle(processes)
     return took
 
 

@@ -148,7 +148,7 @@ def test_tasks_cover_a_segment_once_and_the_first_are_short(
     lengths = [end - one for one, end in tasks]
     assert all(length == 1 for length in lengths[:places])
     assert max(lengths) <= TASK_STEPS
-    assert all(length == TASK_STEPS for length in lengths[3 * places : -1])
+    assert all(length == TASK_STEPS for length in lengths[4 * places : -1])
 
 
 @pytest.mark.cluster
