@@ -165,7 +165,7 @@ class Tables:
             if asked and not any(_is_there(table.url(path)) for path in asked):
                 raise SpecError(
                     f"of {len(named):,} mask files that a table names, {len(asked)} were looked "
-                    "for and none is there; paths are relative to the table's own folder: leave it "
+                    "for and none is there; paths are relative to the table's own folder: put it "
                     "where its masks are, or write whole paths"
                 )
 
