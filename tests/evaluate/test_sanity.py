@@ -35,6 +35,8 @@ PAIRS = [
 EXTRA = {
     "few_shot.examples": 16,
     "knn.neighbours": 20,
+    "linear_mean.strengths": 9,
+    "linear_pooled.strengths": 9,
     "segment_image.steps": 30,
     "segment_image.width": 16,
     "segment_linear.steps": 30,
