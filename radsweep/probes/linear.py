@@ -27,20 +27,27 @@ from radsweep.probes.logistic import logistic_path
 from radsweep.specs import Scalar
 
 VERSION = 2
+"""Raised with those of ``few_shot``, ``linear_mean`` and ``linear_pooled``, which compute this."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Of the linear probe."""
+class Strengths:
+    """Of every linear probe."""
 
-    vectors: str = "both"
-    """``pooled``, ``mean`` or ``both``, one after the other (as DINOv2's linear evaluation, Oquab
-    et al. 2023)."""
     strengths: int = 9
     """L2 strengths that are tried, spaced evenly on a logarithmic scale."""
     strength_low: float = 1e-3
     """Of the mean log loss over examples plus strength / 2 times the squared weights."""
     strength_high: float = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Strengths):
+    """Of the linear probe."""
+
+    vectors: str = "both"
+    """``pooled``, ``mean`` or ``both``, one after the other (as DINOv2's linear evaluation, Oquab
+    et al. 2023). ``linear_pooled`` and ``linear_mean`` answer beside it with one of them."""
 
 
 @final
@@ -60,9 +67,8 @@ class _FittedLinear(Fitted):
         return result
 
 
-@final
 class Linear(Probe):
-    """L2-penalised logistic regressions, one for each label."""
+    """L2-penalised logistic regressions, one for each label; not final: others fix its vectors."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -70,15 +76,7 @@ class Linear(Probe):
     @classmethod
     def build(cls, given: Mapping[str, Scalar]) -> Self:
         """See ``Probe.build``."""
-        settings: Settings = read_settings(Settings, "linear", given)
-        if settings.vectors not in ("pooled", "mean", "both"):
-            raise SpecError(f"linear.vectors is {settings.vectors!r}; pooled, mean or both")
-        if settings.strengths < 1 or not 0 < settings.strength_low <= settings.strength_high:
-            raise SpecError(
-                f"linear: {settings.strengths} strengths from {settings.strength_low} to "
-                f"{settings.strength_high}; at least one, positive, low not above high"
-            )
-        return cls(settings)
+        return cls(read_linear("linear", given))
 
     def fit(
         self, train: Labelled, val: Labelled, choice: Choice, seed: int, device: torch.device
@@ -105,6 +103,19 @@ class Linear(Probe):
         )
         fitted.val_score = -float(losses[best, label].mean())
         return fitted
+
+
+def read_linear(probe: str, given: Mapping[str, Scalar]) -> Settings:
+    """The settings of a linear probe of that name. Raises SpecError where one is impossible."""
+    settings: Settings = read_settings(Settings, probe, given)
+    if settings.vectors not in ("pooled", "mean", "both"):
+        raise SpecError(f"{probe}.vectors is {settings.vectors!r}; pooled, mean or both")
+    if settings.strengths < 1 or not 0 < settings.strength_low <= settings.strength_high:
+        raise SpecError(
+            f"{probe}: {settings.strengths} strengths from {settings.strength_low} to "
+            f"{settings.strength_high}; at least one, positive, low not above high"
+        )
+    return settings
 
 
 def _vectors(features: FrozenFeatures, settings: Settings) -> Tensor:

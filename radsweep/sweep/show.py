@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -38,6 +38,8 @@ STATE_STYLES = {
 POLL_SECONDS = 1.0
 MOST_PAIRS = 40
 """Differences that a terminal shows."""
+TASKS_ABREAST = 4
+"""Columns of scores that fit on a terminal of 80 characters."""
 
 LONG_WAIT = 0.2
 """Share of a cell's time that is worth a word where it waits for images."""
@@ -237,15 +239,26 @@ def status_table(sweep: str, cells: pl.DataFrame) -> Table:
     return table
 
 
-def scores_table(scores: pl.DataFrame) -> Table:
-    """The headline scores: one row per encoder, one column per task."""
-    headline = scores.filter(pl.col("headline")).sort("images", "paradigm", "seed")
+def scores_table(scores: pl.DataFrame) -> Group:
+    """The headline scores: one row per encoder, one column per task, or per probe of several.
+
+    As many columns to a table as a terminal of 80 shows whole.
+    """
+    several = pl.col("probe").n_unique().over("task") > 1
+    named = pl.when(several).then(pl.format("{} ({})", "task", "probe")).otherwise("task")
+    headline = scores.filter(pl.col("headline")).with_columns(named.alias("task"))
+    headline = headline.sort("images", "paradigm", "seed")
     tasks = headline.select("task", "metric").unique().sort("task").rows()
+    starts = range(0, max(1, len(tasks)), TASKS_ABREAST)
+    return Group(*(_scores(headline, tasks[start : start + TASKS_ABREAST]) for start in starts))
+
+
+def _scores(headline: pl.DataFrame, tasks: list[tuple[str, str]]) -> Table:
     has_seeds = headline["seed"].n_unique() > 1
     table = Table(
         title="headline scores on held-out patients, and 95% intervals", box=box.SIMPLE_HEAD
     )
-    # Narrow where it can be, so that four tasks fit on a terminal of 80 columns.
+    # Narrow where it can be, so that TASKS_ABREAST fit.
     for name in ("paradigm", "images", *(["seed"] if has_seeds else [])):
         table.add_column(name)
     for task, metric in tasks:

@@ -34,7 +34,13 @@ class Findings(Task):
     name: ClassVar[str] = "findings"
     columns: ClassVar[tuple[str, ...]] = ("finding_*",)
     probes: ClassVar[tuple[str, ...]] = ("linear",)
-    other_probes: ClassVar[tuple[str, ...]] = ("few_shot", "knn", "zero_shot")
+    other_probes: ClassVar[tuple[str, ...]] = (
+        "few_shot",
+        "knn",
+        "linear_mean",
+        "linear_pooled",
+        "zero_shot",
+    )
     text_probes: ClassVar[tuple[str, ...]] = ("zero_shot",)
     headline: ClassVar[str] = "auroc"
     needs: ClassVar[Needs] = "pooled"

@@ -22,6 +22,7 @@ from radsweep.laws.compare import holm
 from radsweep.store import Store, scores
 from radsweep.store.layout import predictions_file
 from radsweep.store.scores import SCHEMA
+from radsweep.sweep.load import load_sweep
 from radsweep.tasks.base import Measurement
 from radsweep.tasks.clinical import find_metric
 from radsweep.tasks.resample import interval, shared_people
@@ -195,6 +196,33 @@ def test_a_probe_is_added_by_naming_one_of_its_settings_and_moves_no_other_score
     assert run_grid_locally(scored, wider, CELLS, progress=lambda done, total: None) == []
     assert scores.read(scored, [added[0].score]).filter("headline")["value"].item() > 0.8
     assert os.path.isdir(scored.full("features"))
+
+
+def test_one_sweep_shows_pooled_mean_and_both_vectors_side_by_side(tmp_path: Path) -> None:
+    store = fresh(tmp_path)
+    toy.write_corpus(store, blank=True)  # Scores by chance, so that no two are equal.
+    file = tmp_path / "toy_sweep.py"
+    settings = {"linear_mean.strengths": 9, "linear_pooled.strengths": 9}
+    file.write_text(
+        "import dataclasses\nfrom tests.evaluate.toy import protocol, sweep\n"
+        'ASKED = protocol("findings", "lines_tubes")\n'
+        f"ASKED = dataclasses.replace(ASKED, settings={settings})\n"
+        "SWEEP = dataclasses.replace(sweep(), protocol=ASKED)\n"
+    )
+    sweep = load_sweep(str(file))
+    assert run_grid_locally(store, sweep, CELLS, progress=lambda done, total: None) == []
+    rows = scores.read(store, [row.score for row in wanted(store, sweep, CELLS[1:])])
+    found = rows.filter("headline").sort("task", "probe")
+    probes = ["linear", "linear_mean", "linear_pooled"]
+    assert found.select("task", "probe").rows() == [
+        (task, probe) for task in ("findings", "lines_tubes") for probe in probes
+    ]
+    assert found["value"].n_unique() == 6
+    asked = ["scores", str(file), "--store", store.url]
+    text = CliRunner().invoke(app, asked, catch_exceptions=False).stdout
+    lines = [line.split() for line in text.splitlines()]
+    said = [number for line in lines if line[:2] == ["clip", "8"] for number in line[2:]]
+    assert said == [f"{value:.3f}" for value in found["value"]]
 
 
 def test_differences_are_asked_for_on_the_command_line(scored: Store, tmp_path: Path) -> None:

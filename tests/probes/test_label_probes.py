@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from radsweep.errors import SpecError
@@ -8,6 +9,8 @@ from radsweep.probes.base import Fitted, FrozenFeatures, Labelled, Probe
 from radsweep.probes.few_shot import FewShot, few
 from radsweep.probes.knn import Neighbours
 from radsweep.probes.linear import Linear
+from radsweep.probes.linear_mean import LinearMean
+from radsweep.probes.linear_pooled import LinearPooled
 from tests.probes import toy
 
 CPU = torch.device("cpu")
@@ -86,12 +89,39 @@ def test_with_every_example_shown_few_shot_is_the_linear_probe() -> None:
     assert np.array_equal(every, _fit(Linear.build({}), True).predict(test.features))
 
 
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [(Linear, ("pooled", "mean")), (LinearPooled, ("pooled",)), (LinearMean, ("mean",))],
+)
+def test_each_linear_probe_is_the_regression_on_its_own_vectors(
+    kind: type[Linear], named: tuple[str, ...]
+) -> None:
+    def split(images: int, seed: int) -> Labelled:
+        one, other = toy.labels(images, True, seed), toy.labels(images, False, seed)
+        both = FrozenFeatures(pooled=one.features.pooled, mean=other.features.mean[:, :5])
+        return Labelled(features=both, targets=one.targets[:, 1:])
+
+    def vectors(features: FrozenFeatures) -> np.ndarray:
+        return np.hstack([getattr(features, name) for name in named])
+
+    train, test = split(200, 1), split(50, 3)
+    one_strength = {"strengths": 1, "strength_low": 0.1}
+    found = kind.build(one_strength).fit(train, train, {}, 0, CPU).predict(test.features)
+    centre, spread = (moment(vectors(train.features), axis=0) for moment in (np.mean, np.std))
+    for label in range(2):
+        known = LogisticRegression(C=1 / (0.1 * 200), tol=1e-8, max_iter=1000)
+        known.fit((vectors(train.features) - centre) / spread, train.targets[:, label])
+        said = known.decision_function((vectors(test.features) - centre) / spread)
+        assert found[:, label] == pytest.approx(said, abs=1e-3)
+
+
 def test_settings_that_make_no_sense_are_refused() -> None:
     for kind, given, word in (
         (Neighbours, {"vectors": "both"}, "pooled or mean"),
         (Neighbours, {"neighbours": 0}, "at least one"),
         (Neighbours, {"temperature": 0.0}, "above 0"),
         (FewShot, {"examples": 0}, "at least 1"),
+        (LinearMean, {"strengths": 0}, "linear_mean: 0 strengths"),
     ):
         with pytest.raises(SpecError, match=word):
             kind.build(given)
