@@ -37,13 +37,19 @@ EXTRA = {
     "knn.neighbours": 20,
     "linear_mean.strengths": 9,
     "linear_pooled.strengths": 9,
+    "report.learning_rate": 1e-2,
+    "report.max_tokens": 64,
+    "report.steps": 200,
+    "report.token_side": 2,
+    "segment.steps": 100,
     "segment_image.steps": 30,
     "segment_image.width": 16,
     "segment_linear.steps": 30,
     "segment_upernet.steps": 100,
     "segment_upernet.width": 16,
 }
-"""A setting of each probe that only answers when it is asked."""
+"""A setting of each probe that only answers when it is asked; and steps with which each probe would
+be far beyond chance on films that show something (it was seen to be)."""
 PATCH = 8
 
 
