@@ -23,6 +23,8 @@ QUIET = {
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
     # Tune's own result files are not read by anyone, and cost a third of a short trial.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # It would take Ctrl-C for the end of an experiment, and go on with what comes after it.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import polars as pl
@@ -14,12 +15,14 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from radsweep.specs import Cell, short_count
 from radsweep.store import Store
@@ -45,6 +48,30 @@ LONG_WAIT = 0.2
 """Share of a cell's time that is worth a word where it waits for images."""
 
 
+class TimeLeftColumn(ProgressColumn):
+    """What is left at the mean rate so far: rich's own takes the last burst for the rate.
+
+    Trials end in batches, and a bar may begin where an earlier run stopped.
+    """
+
+    max_refresh = 0.5
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._began: dict[TaskID, float] = {}
+
+    def render(self, task: Task) -> Text:
+        """Hours, minutes and seconds; dashes before anything is done."""
+        began = self._began.setdefault(task.id, task.completed)
+        done, elapsed = task.completed - began, task.elapsed
+        if task.finished:
+            return Text("0:00:00", style="progress.remaining")
+        if task.remaining is None or elapsed is None or done <= 0:
+            return Text("-:--:--", style="progress.remaining")
+        left = timedelta(seconds=int(elapsed * task.remaining / done))
+        return Text(str(left), style="progress.remaining")
+
+
 def progress_bars(console: Console) -> Progress:
     """The one look of all progress bars."""
     return Progress(
@@ -53,7 +80,7 @@ def progress_bars(console: Console) -> Progress:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
-        TimeRemainingColumn(elapsed_when_finished=False),
+        TimeLeftColumn(),
         TextColumn("{task.fields[note]}"),
         console=console,
     )
@@ -118,7 +145,9 @@ class TerminalObserver:
     def grid(self, done: int, total: int) -> None:
         """The evaluation's bar."""
         if self._grid is None:
-            self._grid = self._bars.add_task("evaluating (encoder x task)", total=total, note="")
+            self._grid = self._bars.add_task(
+                "evaluating (encoder x task)", total=total, completed=done, note=""
+            )
         self._bars.update(self._grid, completed=done, total=total)
 
 
