@@ -82,7 +82,7 @@ def run(
     checkpoint_steps: Annotated[int, typer.Option(min=1, help="Steps between checkpoints")] = 200,
     keep_every_steps: Annotated[
         int | None,
-        typer.Option(min=1, help="Checkpoints at multiples of it stay, beside the newest two"),
+        typer.Option(min=1, help="Checkpoints at multiples of it stay, as long as it is given"),
     ] = None,
     images_at_once: Annotated[
         int | None,

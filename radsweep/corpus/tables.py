@@ -82,8 +82,8 @@ class Table:
         return None
 
     def url(self, path: str) -> str:
-        """Of a file that the table names."""
-        return self.protocol + posixpath.join(self.folder, path)
+        """Of a file that the table names: beside it, or wherever a whole path says."""
+        return path if "://" in path else self.protocol + posixpath.join(self.folder, path)
 
     def masks(self) -> list[str]:
         """Paths of all masks, as the table names them."""
@@ -151,7 +151,11 @@ class Tables:
     def mask_paths(self) -> set[str]:
         """Every mask file that the tables name: none of them is an x-ray."""
         return {
-            posixpath.join(table.folder, path) for table in self.tables for path in table.masks()
+            str(fsspec.core.url_to_fs(path)[1])
+            if "://" in path
+            else posixpath.join(table.folder, path)
+            for table in self.tables
+            for path in table.masks()
         }
 
     def check_masks(self) -> None:
@@ -211,7 +215,12 @@ def _load(place: str, number: int) -> Table:
 
 def _is_there(url: str) -> bool:
     fs, path = fsspec.core.url_to_fs(url)
-    return bool(fs.exists(path))
+    try:
+        # Not ``exists``, which takes any fault for an absence.
+        fs.info(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _table(frame: pl.DataFrame, folder_url: str, number: int) -> Table:
@@ -239,7 +248,10 @@ def _table(frame: pl.DataFrame, folder_url: str, number: int) -> Table:
     return Table(
         key=key,
         folder=folder,
-        protocol="" if isinstance(fs, LocalFileSystem) else fs.unstrip_protocol(""),
+        # An address of the web is a path with its protocol already.
+        protocol=""
+        if "://" in folder or isinstance(fs, LocalFileSystem)
+        else fs.unstrip_protocol(""),
         hashes=hashes[order],
         rows=rows,
     )

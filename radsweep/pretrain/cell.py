@@ -14,7 +14,7 @@ from radsweep import parts
 from radsweep.corpus.example import Viewer, Views
 from radsweep.corpus.manifest import Corpus
 from radsweep.corpus.subset import SubsetIndex, select
-from radsweep.errors import BudgetError, CellError, SpecError
+from radsweep.errors import BudgetError, CellError
 from radsweep.keys import canonical, seed_of
 from radsweep.models.batch_norm import require_global
 from radsweep.models.weights import StartWeights, encoder_digest
@@ -92,15 +92,10 @@ def fit(
         must_leave: see ``loop.pretrain``.
 
     Raises CellError where the cell ends without an encoder that may be scored; its log is in the
-    store all the same; SpecError where several ranks cannot train the encoder as one would, for
-    ``keep_every_steps``, or from ``shard.check``; StoreError, or what else it was, where a
+    store all the same; SpecError where several ranks cannot train the encoder as one would, or
+    from ``shard.check``; StoreError, or what else it was, where a
     checkpoint could not be written; PreemptedError where it must leave.
     """
-    if keep_every_steps is not None and keep_every_steps % checkpoint_steps:
-        raise SpecError(
-            f"keep_every_steps is {keep_every_steps}, no multiple of the {checkpoint_steps} steps "
-            "between checkpoints; change either"
-        )
     corner = CellStore(store, cell.name)
     corpus = Corpus.open(store, cell.subset.corpus)
     subset = select(corpus, cell.subset)
@@ -188,9 +183,10 @@ def _spend(
     """Train to the end of the budget, from the newest checkpoint; leave the log however it ends."""
     steps = cell.budget.steps_for(per_image)
     trained = copy.deepcopy(paradigm) if sharded else paradigm
-    trained.to(ranks.device)
     if sharded:
+        # Block by block to the device, which may not have room for all.
         shard.shard(trained, ranks.device)
+    trained.to(ranks.device)
     optimiser = make_optimiser(trained, cell.recipe)
     # Every attempt starts from the same random state; a checkpoint then overwrites it.
     torch.manual_seed(seed_of("train", cell.key, ranks.rank) % 2**63)
@@ -215,7 +211,7 @@ def _spend(
     with checkpoint.Checkpoints(corner, keep_every_steps) as checkpoints:
 
         def keep() -> None:
-            state = checkpoint.gather(trained, optimiser, ranks.device)
+            state = checkpoint.gather(trained, optimiser, ranks.device, ranks.rank)
             if ranks.rank == 0:
                 checkpoints.save(state, progress)
 

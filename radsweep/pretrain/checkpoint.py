@@ -15,7 +15,7 @@ import torch
 import torch.distributed
 from torch.optim import Optimizer
 
-from radsweep.errors import PreemptedError
+from radsweep.errors import PreemptedError, StoreError
 from radsweep.paradigms.base import Paradigm
 from radsweep.pretrain.loop import Progress
 from radsweep.pretrain.shard import like, whole
@@ -25,11 +25,13 @@ KEPT = 2
 """Newest checkpoints that stay: one, and one more in case the machine died as it was written."""
 
 
-def gather(paradigm: Paradigm, optimiser: Optimizer, device: torch.device) -> dict[str, Any]:
-    """All that a resume needs beside progress. A collective: every rank must call it."""
+def gather(
+    paradigm: Paradigm, optimiser: Optimizer, device: torch.device, rank: int
+) -> dict[str, Any]:
+    """All that a resume needs beside progress, for rank 0. A collective: all ranks call it."""
     return {
-        "paradigm": whole(paradigm.state_dict()),
-        "optimiser": whole(optimiser.state_dict()),
+        "paradigm": whole(paradigm.state_dict(), is_kept=rank == 0),
+        "optimiser": whole(optimiser.state_dict(), is_kept=rank == 0),
         "random_states": _random_states(device),
     }
 
@@ -54,7 +56,7 @@ class Checkpoints:
     """
 
     def __init__(self, cell: CellStore, keep_every_steps: int | None = None) -> None:
-        """Keeps the newest ``KEPT``, and for good each that is at a multiple of these steps."""
+        """Keeps the newest ``KEPT``, and each that is at a multiple of these steps."""
         self._cell, self._every = cell, keep_every_steps
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._on_its_way: Future[None] | None = None
@@ -110,14 +112,25 @@ def load(
 ) -> Progress:
     """Bring everything back to the newest checkpoint; a fresh ``Progress`` if there is none.
 
+    A collective: what rank 0 finds counts, since one may come in from a process that was lost.
+
     At another world size than the one that wrote it, the random state of a rank that did not exist
     then is rank 0's: data order is still exact, dropout is not.
     """
-    name = newest(cell)
+    found = [newest(cell)]
+    if torch.distributed.is_initialized():
+        torch.distributed.broadcast_object_list(found)
+    (name,) = found
     if name is None:
         return Progress()
     data = cell.store.read_bytes(cell.path(f"checkpoints/{name}"))
-    state = torch.load(io.BytesIO(data), map_location=device, weights_only=True)
+    # On the CPU: a device may have room for a share of it only.
+    state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    if "worker_seconds" not in state["progress"]:
+        raise StoreError(
+            f"{cell.path('checkpoints')} was written by an older radsweep, and does not say what "
+            "was spent; delete it and run again"
+        )
     own = paradigm.state_dict()
     weights = {n: like(tensor, own[n]) for n, tensor in state["paradigm"].items() if n in own}
     paradigm.load_state_dict(state["paradigm"] | weights)
@@ -127,7 +140,7 @@ def load(
     optimiser.load_state_dict(state["optimiser"])
     states = state["random_states"]
     mine = states[rank] if rank < len(states) else states[0]
-    torch.set_rng_state(mine["cpu"].cpu())
+    torch.set_rng_state(mine["cpu"])
     if device.type == "cuda" and "cuda" in mine:
-        torch.cuda.set_rng_state(mine["cuda"].cpu(), device)
+        torch.cuda.set_rng_state(mine["cuda"], device)
     return Progress(**state["progress"])

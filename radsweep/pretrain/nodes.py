@@ -1,4 +1,4 @@
-"""Nodes that are about to go, and nodes that may come: the only file that uses Ray's private API.
+"""Nodes that are about to go, and nodes that may come: where Ray's private API of nodes is used.
 
 Checked with Ray 2.60, which pyproject.toml pins: ``GcsClient.drain_node`` is what the hidden
 command ``ray drain-node`` calls, ``get_draining_nodes`` what Ray Train's own watcher polls, and

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 import torch.distributed
-from timm.models.resnet import ResNet
+from timm.models.davit import DaVit
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -16,6 +17,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils._pytree import tree_map
 
 from radsweep.errors import SpecError
+from radsweep.models.backbone import Backbone
 from radsweep.paradigms.base import Paradigm
 
 
@@ -30,14 +32,24 @@ def check(
     """Raise SpecError where there is nobody to share with, or for what FSDP2 does not go with."""
     if ranks == 1:
         raise SpecError("weights are shared over processes and there is 1; give more --workers")
+    check_options(images_at_once, compile_blocks)
+    models = [tower.model for tower in paradigm.towers() if isinstance(tower, Backbone)]
+    other = next((one for one in models if not isinstance(one, VisionTransformer | DaVit)), None)
+    if activation_checkpointing and other is not None:
+        # In others timm may call what is within a stage, and the stage's weights are not there.
+        raise SpecError(
+            f"sharded weights of a {type(other).__name__} do not go with activation checkpointing, "
+            "as those of a ViT and a DaViT do; leave it out"
+        )
+
+
+def check_options(images_at_once: int | None, compile_blocks: bool) -> None:
+    """The part of ``check`` that needs no model."""
     if images_at_once is not None or compile_blocks:
         raise SpecError(
-            "sharded weights go neither with images at once nor with compiled blocks; leave these "
-            "out, and take activation checkpointing where memory is short"
+            "sharded weights (--shard) go neither with --images-at-once nor with --compile; leave "
+            "these out, and take --activation-checkpointing where memory is short"
         )
-    if activation_checkpointing and any(isinstance(one, ResNet) for one in paradigm.modules()):
-        # timm calls what is within a layer then, and the layer's weights would not be there.
-        raise SpecError("a ResNet's sharded weights do not go with activation checkpointing")
 
 
 def shard(paradigm: Paradigm, device: torch.device) -> None:
@@ -69,9 +81,21 @@ def average_scalars(paradigm: Paradigm) -> None:
             parameter.grad /= torch.distributed.get_world_size()
 
 
-def whole(state: Any) -> Any:
-    """A state dict with every share made whole, on the CPU. A collective: all ranks call it."""
-    return tree_map(lambda one: one.full_tensor().cpu() if isinstance(one, DTensor) else one, state)
+def whole(state: Any, is_kept: bool = True) -> Any:
+    """A state dict with every share made whole, on the CPU. A collective: all ranks call it.
+
+    Args:
+        state: nested dicts and lists of tensors and other values.
+        is_kept: False leaves None where a share was: this rank only takes part.
+    """
+
+    def made_whole(one: Any) -> Any:
+        if not isinstance(one, DTensor):
+            return one
+        tensor = one.full_tensor()
+        return tensor.cpu() if is_kept else None
+
+    return tree_map(made_whole, state)
 
 
 def like(tensor: Tensor, share: Tensor) -> Tensor:

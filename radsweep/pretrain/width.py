@@ -7,9 +7,15 @@ machine is taken away, with a checkpoint of that step, and begins again with ano
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import final
 
-from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.placement_group import (
+    PlacementGroup,
+    get_placement_group,
+    placement_group,
+    remove_placement_group,
+)
 
 from radsweep.pretrain.nodes import ASK_SECONDS, room_for
 
@@ -41,15 +47,19 @@ def width_now(widths: Sequence[int], process: dict[str, float], stream_cpus: flo
 class Wish:
     """Asks the cluster, and so its autoscaler, for the processes that a wider group needs more."""
 
-    def __init__(self, process: dict[str, float], stream_cpus: float, more: int, after_s: float):
+    def __init__(
+        self, name: str, process: dict[str, float], stream_cpus: float, more: int, after_s: float
+    ):
         """Asks for nothing yet.
 
         Args:
+            name: by which ``forget`` finds what a lost process asked for.
             process: ``CPU`` and ``GPU`` of one process.
             stream_cpus: of its share of the stream, on whatever node.
             more: processes that are missing.
             after_s: a group begins anew in up to a minute, so that it should not do so often.
         """
+        self._name = name
         self._bundles = [dict(process), {"CPU": stream_cpus}] * more
         self._group: PlacementGroup | None = None
         self._next = time.monotonic() + after_s
@@ -60,10 +70,19 @@ class Wish:
             return False
         self._next = time.monotonic() + ASK_SECONDS
         if self._group is None:
-            self._group = placement_group(self._bundles)
+            self._group = placement_group(self._bundles, name=self._name)
         return self._group.wait(0)
 
     def give_back(self) -> None:
         """Nothing is asked for or held any more."""
         if self._group is not None:
             remove_placement_group(self._group)
+
+
+def forget(name: str) -> None:
+    """Take back the wish of that name, if one is left.
+
+    Ray keeps what a process asked for until the driver ends, however the process did.
+    """
+    with suppress(ValueError):
+        remove_placement_group(get_placement_group(name))

@@ -27,7 +27,8 @@ from radsweep.pretrain.checkpoint import newest
 from radsweep.pretrain.loop import Ranks, Row
 from radsweep.pretrain.metrics import CellGauges, count_end
 from radsweep.pretrain.nodes import HereIsDraining
-from radsweep.pretrain.width import Wish, width_now
+from radsweep.pretrain.shard import check_options
+from radsweep.pretrain.width import Wish, forget, width_now
 from radsweep.specs import Cell
 from radsweep.store import Store
 from radsweep.store.record import CellStore, Record
@@ -64,7 +65,7 @@ class Workers:
     sharded: bool = False
     """Weights and moments in shares over the processes (FSDP2), for what is too large for one."""
     keep_every_steps: int | None = None
-    """Checkpoints at multiples of it stay for good; None keeps but the newest."""
+    """Checkpoints at multiples of it stay, as long as it is given; None keeps but the newest."""
     log_to: str | None = None
     """Where log rows also go live, as ``check_log_to`` gives it; None is nowhere."""
     max_failures: int = 3
@@ -73,6 +74,16 @@ class Workers:
     hung_seconds: int = 600
     """A rank for which the others wait so long counts as lost, and the group begins again: more
     than the slowest checkpoint takes. Ray Train's own barriers: ``sweep.cluster.QUIET``."""
+
+    def __post_init__(self) -> None:
+        """Raise SpecError for settings that do not go together."""
+        if self.keep_every_steps is not None and self.keep_every_steps % self.checkpoint_steps:
+            raise SpecError(
+                f"--keep-every-steps {self.keep_every_steps} is no multiple of "
+                f"--checkpoint-steps {self.checkpoint_steps}; change either"
+            )
+        if self.sharded:
+            check_options(self.images_at_once, self.compile_blocks)
 
     @property
     def all_cpus(self) -> float:
@@ -148,6 +159,11 @@ def _alone(cell: Cell, store: Store, workers: Workers) -> dict[str, Any]:
         return _answer(cell, store, ranks, workers, tell, lambda: is_draining() or can_be_wider())
 
 
+def wish_name(cell: Cell) -> str:
+    """Of what a cell asks of the cluster to become wider."""
+    return f"{cell.name} wider"
+
+
 @contextmanager
 def _wider(cell: Cell, ranks: Ranks, workers: Workers) -> Iterator[Callable[[], bool]]:
     """Whether there is room for a wider group: a collective, which every rank hears alike."""
@@ -156,7 +172,7 @@ def _wider(cell: Cell, ranks: Ranks, workers: Workers) -> Iterator[Callable[[], 
     if more is None:
         yield lambda: False
         return
-    wish = Wish(workers.process, workers.stream_cpus, more, workers.widen_seconds)
+    wish = Wish(wish_name(cell), workers.process, workers.stream_cpus, more, workers.widen_seconds)
 
     def can_be_wider() -> bool:
         said = torch.tensor(int(ranks.rank == 0 and wish.is_granted()), device=ranks.device)
@@ -274,7 +290,7 @@ def run_cell(cell: Cell, store: Store, workers: Workers) -> Record:
     while True:
         try:
             answer = _attempt(cell, store, workers)
-        except (WorkerGroupError, RayError):
+        except (WorkerGroupError, ControllerError, RayError):
             kept = newest(corner)
             failures, failed_at = failures + 1 if kept == failed_at else 1, kept
             if failures > workers.max_failures:
@@ -293,21 +309,24 @@ def run_cell(cell: Cell, store: Store, workers: Workers) -> Record:
 
 def _attempt(cell: Cell, store: Store, workers: Workers) -> dict[str, Any]:
     """From the newest checkpoint to the end of the cell, or until its machine is taken away."""
-    width = 1
+    width, is_elastic = 1, workers.most is not None
     if not cell.is_baseline:
         widths = workers.widths(cell.budget.batch_size)
         width = width_now(widths, workers.process, workers.stream_cpus)
-    return (fit_alone if width == 1 else fit_with_ray_train)(cell, store, workers, width)
+    try:
+        return (fit_alone if width == 1 else fit_with_ray_train)(cell, store, workers, width)
+    finally:
+        if is_elastic:
+            forget(wish_name(cell))
 
 
 def fit_alone(cell: Cell, store: Store, workers: Workers, width: int = 1) -> dict[str, Any]:
     """One attempt as a Ray task: ``state`` and ``record`` or ``reason``; Ray's error if lost."""
-    task = ray.remote(_alone).options(
-        num_cpus=workers.cpus,
-        num_gpus=0 if cell.is_baseline else workers.gpus,
-        max_retries=0,
-        name=cell.name,
-    )
+    gpus = 0 if cell.is_baseline else workers.gpus
+    # A process that had a GPU ends with its cell: it would hold memory there beside what comes next.
+    task = ray.remote(
+        num_cpus=workers.cpus, num_gpus=gpus, max_retries=0, max_calls=1 if gpus else 0
+    )(_alone).options(name=cell.name)
     try:
         answer: dict[str, Any] = ray.get(task.remote(cell, store, workers))
     except RayTaskError as raised:
@@ -341,6 +360,11 @@ def fit_with_ray_train(cell: Cell, store: Store, workers: Workers, width: int) -
         answer: dict[str, Any] = trainer.fit().return_value  # type: ignore[attr-defined]
     except PreemptionError as fault:
         # A machine that is taken away is no fault of the cell, however often it happens.
+        return {"state": "preempted", "reason": str(fault)}
+    except WorkerGroupError as fault:
+        # Nor is one that went before its notice was heard.
+        if not any(getattr(each, "preempted", False) for each in fault.worker_failures.values()):
+            raise
         return {"state": "preempted", "reason": str(fault)}
     except ControllerError as fault:
         if not isinstance(fault.controller_failure, WorkerGroupStartupTimeoutError):

@@ -219,8 +219,8 @@ class CellStore:
                 if self._holder() != holder:
                     return
                 self.store.write_json(self.path("lease.json"), _lease(holder))
-            except (OSError, StoreError) as fault:
-                # It may answer at the next beat; if not, the lease goes stale, and is lost.
+            except Exception as fault:
+                # Clouds' clients raise what they like. It may answer at the next beat; if not, the lease goes stale, and is lost.
                 LOGGER.warning("%s: no heartbeat, the store fails: %s", self.cell, fault)
 
     def check_lease(self, holder: str) -> None:

@@ -13,7 +13,7 @@ QUIET = {
     # Ray Train looks at its workers every 2 s and ends a run a look later: on tiny cells that is
     # the run.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-    # After a node is lost the old size is tried for so long before a smaller one.
+    # A group that finds no room for so long is begun anew, by as many as there is room for then.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
     # A rank that stands still is waited for so long at Ray Train's barriers, which is for ever
     # unless it is told; at PyTorch's own for ``Workers.hung_seconds``.

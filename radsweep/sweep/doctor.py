@@ -228,9 +228,10 @@ def _room_finding(
     """
     per_cell = workers.count * (workers.cpus + workers.stream_cpus)
     wanted = {"CPU": at_once * per_cell, "GPU": at_once * workers.count * workers.gpus}
+    width = f"{workers.count}" if workers.most is None else f"{workers.count} to {workers.most}"
     said = (
-        f"{at_once} cells x {workers.count} processes take {wanted['CPU']:g} CPUs and "
-        f"{wanted['GPU']:g} GPUs; the cluster has {now.get('CPU', 0.0):g} and "
+        f"{at_once} cells x {width} processes take {wanted['CPU']:g} CPUs and "
+        f"{wanted['GPU']:g} GPUs{' at least' if workers.most else ''}; the cluster has {now.get('CPU', 0.0):g} and "
         f"{now.get('GPU', 0.0):g} now"
     )
     if most:

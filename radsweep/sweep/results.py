@@ -83,7 +83,10 @@ def read_scores(sweep: Sweep, store: Store, kept: Kept | None = None) -> pl.Data
     if found:
         rows = [table.filter(pl.col("cell").is_in(wanted)) for table in found.values()]
         # A table in thousands of pieces is slow to ask; one that grows by a few is slow to copy.
-        kept.scores = pl.concat([kept.scores, *rows], rechunk=len(rows) > MANY_PIECES)
+        whole = pl.concat([kept.scores, *rows], rechunk=len(rows) > MANY_PIECES)
+        # The sweep's own, which rows of before this was a column do not say.
+        strata = pl.lit("+".join(sorted(sweep.stratify_by)) or None, pl.String)
+        kept.scores = whole.with_columns(stratify_by=strata)
         kept.trials |= found.keys()
     return kept.scores
 

@@ -157,6 +157,7 @@ def run(sweep: Sweep, store: Store, options: RunOptions, observer: Observer) -> 
     missing = tuple(cell for cell in cells if not CellStore(store, cell.name).is_done)
     for cell in missing:
         check_share(cell, options.workers_for(cell))
+        _check_address(options.address, options.workers_for(cell))
     check(sweep, store)
     declare(sweep, store)
     observer.cells(missing, len(cells) - len(missing))
@@ -177,6 +178,14 @@ def run(sweep: Sweep, store: Store, options: RunOptions, observer: Observer) -> 
         failures=tuple(failures),
         scores=scores.height,
     )
+
+
+def _check_address(address: str | None, workers: Workers) -> None:
+    if workers.most is not None and address is not None and address.startswith("ray://"):
+        raise SpecError(
+            f"--workers {workers.count}:{workers.most} needs to know each node's room, which Ray does "
+            f"not tell through {address}; run it on the cluster (radsweep submit), or give one number"
+        )
 
 
 def _keep_maps(sweep: Sweep, store: Store) -> list[tuple[str, str]]:

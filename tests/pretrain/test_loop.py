@@ -80,7 +80,7 @@ def train(
             cell, paradigm, optimiser, slow(batches(progress.step)), steps=STEPS,
             progress=progress, ranks=Ranks(), report=lambda row: None, checkpoint_steps=4,
             checkpoint=lambda: checkpoints.save(
-                checkpoint.gather(paradigm, optimiser, cpu), progress
+                checkpoint.gather(paradigm, optimiser, cpu, 0), progress
             ),
             must_leave=must_leave,
         )  # fmt: skip

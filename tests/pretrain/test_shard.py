@@ -154,9 +154,9 @@ def test_what_cannot_be_shared_says_so(tmp_path: Path) -> None:
     write_corpus(store)
     for name, size, more, message in (
         ("clip", 1, {}, "give more --workers"),
-        ("clip", 2, {"images_at_once": 2}, "neither with images at once"),
-        ("clip", 2, {"compile_blocks": True}, "nor with compiled blocks"),
-        ("batch norm", 2, {"activation_checkpointing": True}, "a ResNet's sharded weights"),
+        ("clip", 2, {"images_at_once": 2}, "neither with --images-at-once"),
+        ("clip", 2, {"compile_blocks": True}, "nor with --compile"),
+        ("batch norm", 2, {"activation_checkpointing": True}, "of a ResNet do not go"),
     ):
         with pytest.raises(SpecError, match=message):
             fit(
