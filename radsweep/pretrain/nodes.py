@@ -1,9 +1,10 @@
 """Nodes that are about to go, and nodes that may come: where Ray's private API of nodes is used.
 
 Checked with Ray 2.60, which pyproject.toml pins: ``GcsClient.drain_node`` is what the hidden
-command ``ray drain-node`` calls, ``get_draining_nodes`` what Ray Train's own watcher polls, and
-``get_max_resources_from_cluster_config`` what Ray Data's autoscaling asks, and
-``available_resources_per_node`` what ``ray.available_resources`` adds up.
+command ``ray drain-node`` calls, ``get_draining_nodes`` what Ray Train's own watcher polls,
+``get_max_resources_from_cluster_config`` what Ray Data's autoscaling asks,
+``available_resources_per_node`` what ``ray.available_resources`` adds up, and Ray Data's two
+helpers are made as it makes them itself.
 """
 
 import time
@@ -14,6 +15,8 @@ import ray
 from ray._private.state import state as cluster_state
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.core.generated import autoscaler_pb2
+from ray.data._internal.cluster_autoscaler import get_or_create_autoscaling_coordinator
+from ray.data._internal.stats import get_or_create_stats_actor
 
 from radsweep.errors import RadsweepError
 
@@ -41,6 +44,17 @@ def drain_node(gcs_address: str, node_id: str, seconds: float, why: str) -> None
     is_accepted, said = GcsClient(address=gcs_address).drain_node(node_id, reason, why, deadline_ms)
     if not is_accepted:
         raise DrainError(f"Ray does not drain node {node_id}: {said}; see `ray status`")
+
+
+def keep_helpers_here() -> None:
+    """Have Ray Data's two helpers on this node, unless they are on another already.
+
+    Its coordinator of autoscaling and its statistics are actors that outlive the driver, on the
+    node of whoever asks for them first, and a node with an actor is never idle: a stream would
+    leave them on a machine with a GPU, which would be paid for until somebody notices.
+    """
+    get_or_create_autoscaling_coordinator()  # type: ignore[no-untyped-call]
+    get_or_create_stats_actor()
 
 
 def living_nodes() -> list[dict[str, Any]]:

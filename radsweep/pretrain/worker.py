@@ -1,5 +1,6 @@
 """Ray around the loop: a cell as a Ray task on one device, or as a Ray Train run on several."""
 
+import gc
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -156,7 +157,10 @@ def _alone(cell: Cell, store: Store, workers: Workers) -> dict[str, Any]:
     ranks = Ranks(device=device)
     is_draining = HereIsDraining()
     with _watchers(cell, workers) as tell, _wider(cell, ranks, workers) as can_be_wider:
-        return _answer(cell, store, ranks, workers, tell, lambda: is_draining() or can_be_wider())
+        answer = _answer(cell, store, ranks, workers, tell, lambda: is_draining() or can_be_wider())
+    # Ray Data leaves references in cycles, and a node with a block that is referred to is not idle.
+    gc.collect()
+    return answer
 
 
 def wish_name(cell: Cell) -> str:

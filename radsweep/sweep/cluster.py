@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import ray
 
 from radsweep.errors import SpecError
+from radsweep.pretrain.nodes import keep_helpers_here
 
 QUIET = {
     # Ray Train looks at its workers every 2 s and ends a run a look later: on tiny cells that is
@@ -60,6 +61,8 @@ def connected(address: str | None, cpus: int | None = None) -> Iterator[None]:
             f"no Ray cluster answers at {address}: {fault}; check the address, and that "
             "RAY_AUTH_MODE is the same here and there"
         ) from fault
+    if address is not None:
+        keep_helpers_here()
     try:
         yield
     finally:

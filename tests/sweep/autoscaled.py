@@ -1,0 +1,108 @@
+"""A cluster on this machine under Ray's real autoscaler, whose nodes are processes. Linux only."""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
+
+from benchmarks.ray_head import Head, environment, free_ports, kill, processes
+
+# As ``ray.cluster_utils.AutoscalingCluster`` does it, which needs a file that Ray's wheel lacks and
+# begins by stopping every Ray on the machine.
+PROVIDER = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
+HEAD_TYPE = "ray.head.default"
+"""The provider says so of its head, whatever it is called here."""
+
+
+def configuration(
+    address: str, cpus_per_node: int, max_nodes: int, idle_minutes: float
+) -> dict[str, Any]:
+    lists = (
+        *("initialization_commands", "setup_commands", "head_setup_commands"),
+        *("worker_setup_commands", "head_start_ray_commands", "worker_start_ray_commands"),
+        *("cluster_synced_files", "rsync_exclude", "rsync_filter"),
+    )
+    return {
+        "cluster_name": "here",
+        "max_workers": max_nodes,
+        "idle_timeout_minutes": idle_minutes,
+        "upscaling_speed": 1.0,
+        "provider": {
+            "type": "external",
+            "module": PROVIDER,
+            "gcs_address": address,
+            "launch_multiple": True,
+            "head_node_id": FAKE_HEAD_NODE_ID,
+            "use_node_id_as_ip": True,
+            "disable_node_updaters": True,
+            "disable_launch_config_check": True,
+        },
+        "head_node_type": HEAD_TYPE,
+        "available_node_types": {
+            HEAD_TYPE: {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+            "pool": {
+                "resources": {"CPU": cpus_per_node, "object_store_memory": 100_000_000},
+                "node_config": {},
+                "min_workers": 0,
+                "max_workers": max_nodes,
+            },
+        },
+        "auth": {},
+        "docker": {},
+        "file_mounts": {},
+        "file_mounts_sync_continuously": False,
+        **{name: [] for name in lists},
+    }
+
+
+@contextmanager
+def autoscaled_head(*, cpus_per_node: int, max_nodes: int, idle_seconds: float) -> Iterator[Head]:
+    """A head that runs no work, for the block; nodes come when asked for and go when idle."""
+    folder = Path(tempfile.mkdtemp(prefix="radsweep-"))
+    port, dashboard, client, metrics, agent, agent_grpc = free_ports(6)
+    address = f"127.0.0.1:{port}"
+    asked = folder / "autoscaling.json"
+    asked.write_text(
+        json.dumps(configuration(address, cpus_per_node, max_nodes, idle_seconds / 60))
+    )
+    env = environment() | {
+        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+        "RAY_FAKE_CLUSTER": "1",
+        "RAY_enable_autoscaler_v2": "1",
+        "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID,
+        "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
+    }
+    try:
+        started = subprocess.run(
+            [
+                *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head"),
+                *(f"--temp-dir={folder}", f"--port={port}", f"--dashboard-port={dashboard}"),
+                *(f"--ray-client-server-port={client}", f"--metrics-export-port={metrics}"),
+                f"--dashboard-agent-listen-port={agent}",
+                f"--dashboard-agent-grpc-port={agent_grpc}",
+                *(f"--autoscaling-config={asked}", "--num-cpus=0", "--disable-usage-stats"),
+                *("--node-ip-address=127.0.0.1", "--object-store-memory=100000000"),
+            ],
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if started.returncode:
+            raise RuntimeError(started.stdout + started.stderr)
+        yield Head(address, folder)
+    finally:
+        deadline = time.monotonic() + 30
+        while (left := processes(str(folder).encode())) and time.monotonic() < deadline:
+            for number in left:
+                kill(number)
+            time.sleep(0.3)
+        shutil.rmtree(folder, ignore_errors=True)
