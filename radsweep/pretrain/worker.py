@@ -327,7 +327,7 @@ def _attempt(cell: Cell, store: Store, workers: Workers) -> dict[str, Any]:
 def fit_alone(cell: Cell, store: Store, workers: Workers, width: int = 1) -> dict[str, Any]:
     """One attempt as a Ray task: ``state`` and ``record`` or ``reason``; Ray's error if lost."""
     gpus = 0 if cell.is_baseline else workers.gpus
-    # A process that had a GPU ends with its cell: it would hold memory there beside what comes next.
+    # A process that had a GPU ends with its cell: it would hold memory beside what comes next.
     task = ray.remote(
         num_cpus=workers.cpus, num_gpus=gpus, max_retries=0, max_calls=1 if gpus else 0
     )(_alone).options(name=cell.name)

@@ -220,7 +220,8 @@ class CellStore:
                     return
                 self.store.write_json(self.path("lease.json"), _lease(holder))
             except Exception as fault:
-                # Clouds' clients raise what they like. It may answer at the next beat; if not, the lease goes stale, and is lost.
+                # Clouds' clients raise what they like. It may answer at the next beat; if not,
+                # the lease goes stale, and is lost.
                 LOGGER.warning("%s: no heartbeat, the store fails: %s", self.cell, fault)
 
     def check_lease(self, holder: str) -> None:

@@ -231,8 +231,8 @@ def _room_finding(
     width = f"{workers.count}" if workers.most is None else f"{workers.count} to {workers.most}"
     said = (
         f"{at_once} cells x {width} processes take {wanted['CPU']:g} CPUs and "
-        f"{wanted['GPU']:g} GPUs{' at least' if workers.most else ''}; the cluster has {now.get('CPU', 0.0):g} and "
-        f"{now.get('GPU', 0.0):g} now"
+        f"{wanted['GPU']:g} GPUs{' at least' if workers.most else ''}; the cluster has "
+        f"{now.get('CPU', 0.0):g} and {now.get('GPU', 0.0):g} now"
     )
     if most:
         said += f", and may grow to {most.get('CPU', 0.0):g} and {most.get('GPU', 0.0):g}"

@@ -21,7 +21,7 @@ import polars as pl
 
 from radsweep import __version__
 from radsweep.corpus.manifest import Corpus
-from radsweep.errors import CellError, LeaseLostError, RadsweepError, StoreError
+from radsweep.errors import CellError, LeaseLostError, RadsweepError, SpecError, StoreError
 from radsweep.evaluate.grid import pending_units, places, run_grid
 from radsweep.evaluate.label_gains import label_gains
 from radsweep.evaluate.slices import headline_slices
@@ -183,8 +183,9 @@ def run(sweep: Sweep, store: Store, options: RunOptions, observer: Observer) -> 
 def _check_address(address: str | None, workers: Workers) -> None:
     if workers.most is not None and address is not None and address.startswith("ray://"):
         raise SpecError(
-            f"--workers {workers.count}:{workers.most} needs to know each node's room, which Ray does "
-            f"not tell through {address}; run it on the cluster (radsweep submit), or give one number"
+            f"--workers {workers.count}:{workers.most} needs to know each node's room, which Ray "
+            f"does not tell through {address}; run it on the cluster (radsweep submit), or give "
+            "one number"
         )
 
 

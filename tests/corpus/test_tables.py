@@ -74,6 +74,15 @@ def test_masks_beside_a_table_in_object_storage_are_found_there() -> None:
     tables.check_masks()
 
 
+def test_a_whole_path_of_a_mask_is_taken_as_it_is(tmp_path: Path) -> None:
+    fsspec.filesystem("memory").pipe({"/elsewhere/e.png": b"a picture"})
+    text = "sop_instance_uid,mask_ett\n1.2,memory://elsewhere/e.png\n"
+    tables = load_tables([table(tmp_path, "t.csv", text)])
+    assert tables.find(FILE)[0]["masks"] == {"ett": "memory://elsewhere/e.png"}
+    assert tables.mask_paths() == {"/elsewhere/e.png"}
+    tables.check_masks()
+
+
 def test_a_table_of_which_no_mask_is_there_is_refused_before_it_costs_its_images(
     tmp_path: Path,
 ) -> None:

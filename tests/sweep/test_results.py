@@ -53,6 +53,17 @@ def write_scores(store: Store, sweep: Sweep, trials: dict[str, list[str]]) -> No
     store.write_json(layout.sweep_file(sweep.name, "trials.json"), trials)
 
 
+def test_rows_of_before_stratification_was_a_column_are_of_the_sweeps_own(
+    store: CountingStore, sweep: Sweep
+) -> None:
+    stratified = dataclasses.replace(sweep, stratify_by=("view", "sex"))
+    cells = [cell.name for cell in stratified.cells()[:2]]
+    write_scores(store, stratified, {cells[0]: ["a"], cells[1]: ["b"]})
+    path = layout.scores_file("a")
+    store.write_table(path, store.read_table(path).drop("stratify_by"))
+    assert set(read_scores(stratified, store)["stratify_by"]) == {"sex+view"}
+
+
 def test_what_cannot_change_is_read_once_and_what_is_new_is_found(
     store: CountingStore, sweep: Sweep
 ) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayTaskError, WorkerCrashedError
+from ray.train.v2.api.exceptions import ControllerError
 
-from radsweep.errors import CollapsedError, SpecError
+from radsweep.errors import CellError, CollapsedError, SpecError
 from radsweep.evaluate import grid
 from radsweep.pretrain import worker
 from radsweep.pretrain.loop import Ranks
@@ -71,7 +72,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Any]], None]:
                 raise answer
             return answer
 
-        monkeypatch.setattr(worker.ray, "remote", lambda function: Task())
+        monkeypatch.setattr(worker.ray, "remote", lambda **given: lambda function: Task())
         monkeypatch.setattr(worker.ray, "get", get)
 
     return answer_with
@@ -93,6 +94,52 @@ def test_a_cell_whose_machine_is_taken_away_begins_again_as_often_as_it_takes(
     left = {"state": "preempted", "reason": "left at step 2"}
     answers([left] * 10 + [{"state": "diverged", "reason": "the loss is inf"}])
     assert run.drive_cell(CELL, store, Workers(max_failures=0)) == ("diverged", "the loss is inf")
+
+
+def test_losses_from_one_checkpoint_are_counted_and_those_of_one_that_got_further_begin_anew(
+    answers: Callable, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = [None, None, "20.pt", "20.pt", "40.pt", "40.pt", "40.pt"]
+    lost = WorkerCrashedError()
+    answers([lost] * len(kept))
+    monkeypatch.setattr(worker, "newest", lambda corner: kept.pop(0))
+    with pytest.raises(WorkerCrashedError):
+        worker.run_cell(CELL, store, Workers(max_failures=2))
+    assert kept == []
+
+
+def test_a_group_whose_start_fails_is_begun_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = [ControllerError(RuntimeError("a node went")), {"state": "diverged", "reason": "inf"}]
+
+    def attempt(*given: object) -> Any:
+        end = ends.pop(0)
+        if isinstance(end, Exception):
+            raise end
+        return end
+
+    monkeypatch.setattr(worker, "_attempt", attempt)
+    with pytest.raises(CellError, match="inf"):
+        worker.run_cell(CELL, store, Workers(count=2))
+    assert ends == []
+
+
+def test_settings_of_workers_that_do_not_go_together_are_refused_at_once() -> None:
+    with pytest.raises(SpecError, match="--keep-every-steps 300 is no multiple of"):
+        Workers(checkpoint_steps=200, keep_every_steps=300)
+    with pytest.raises(SpecError, match="neither with --images-at-once nor with --compile"):
+        Workers(count=2, sharded=True, compile_blocks=True)
+
+
+def test_a_range_of_workers_is_refused_where_rays_client_does_not_know_the_nodes(
+    store: Store,
+) -> None:
+    options = run.RunOptions(
+        address="ray://head:10001", workers_for=lambda cell: Workers(count=1, most=2)
+    )
+    with pytest.raises(SpecError, match=r"--workers 1:2 needs to know each node's room"):
+        run.run(sweep("findings"), store, options, Nothing())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 from ray.cluster_utils import Cluster
+from ray.util import placement_group_table
 
 from radsweep.commands.shared import read_width
 from radsweep.errors import SpecError
@@ -89,6 +90,8 @@ def test_a_cell_grows_to_a_node_that_comes_and_shrinks_when_it_is_lost(
     widths = list(log["workers"])
     changes = [now for before, now in zip([0, *widths], widths, strict=False) if now != before]
     assert changes == [1, 2, 1]
+    # At either width it asked for more, once from a process that was killed: nothing is held.
+    assert {group["state"] for group in placement_group_table().values()} <= {"REMOVED"}
 
 
 def _told(corner: CellStore, name: str) -> float:
