@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from radsweep.commands.shared import (
     JsonOption,
@@ -112,10 +113,11 @@ def scores(
             console.print(f"- {task}: {caution}", highlight=False)
         for rows in judged:
             console.print(report_metrics_table(rows))
-        if judge is not None:
-            console.print(f"- {judge.account}", highlight=False)
-        for name, reason in failed:
-            console.print(f"- {name}: {reason}", highlight=False)
+    aside = Console(stderr=True) if as_json else console
+    if judge is not None:
+        aside.print(f"- {judge.account}", highlight=False)
+    for name, reason in failed:
+        aside.print(f"- {name}: {reason}", highlight=False)
     if failed:
         raise typer.Exit(1)
 

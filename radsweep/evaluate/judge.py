@@ -75,6 +75,8 @@ class Endpoint:
                 f"--judge-url {self.url} would carry reports unencrypted; take https, or a tunnel "
                 "that ends on this machine (ssh -L)"
             )
+        if not self.model.strip():
+            raise SpecError("--judge-model is empty; give the name that the endpoint knows it by")
         if self.most_calls < 1 or (self.most_usd is not None and self.most_usd <= 0):
             raise SpecError(
                 f"--judge-calls {self.most_calls} and --judge-usd {self.most_usd} must be above 0"
@@ -122,6 +124,7 @@ class EndpointJudge:
         self._folder = f"judged/{key_of([radfact.VERSION, endpoint.model], length=16)}"
         self._known: set[str] | None = None
         self._in_flight, self._reserved_usd, self._failed_in_a_row = 0, 0.0, 0
+        self._last_fault = ""
         self._change = threading.Condition()
         handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
         if endpoint.host in HERE:
@@ -142,10 +145,11 @@ class EndpointJudge:
     def account(self) -> str:
         """What was asked so far and what came of it, in a sentence."""
         spent = f", {self.usd:.4f} USD" if self._endpoint.most_usd is not None else ""
+        last = f" (last: {self._last_fault})" if self.failed else ""
         return (
             f"{self.model} at {self._endpoint.host}: {self.calls} calls{spent}; {self.kept} "
-            f"answers were in the store, {self.failed} questions had none, {self.unreadable} had "
-            "one that could not be read; their reports are left out"
+            f"answers were in the store, {self.failed} questions had none{last}, "
+            f"{self.unreadable} had one that could not be read; their reports are left out"
         )
 
     def _answer(self, question: Question) -> list[Any] | None:
@@ -181,15 +185,18 @@ class EndpointJudge:
             if not self._reserve(most_usd):
                 return None
             # Until it is known to be less: what was not answered may have been charged.
-            usd, reply, code, asked = most_usd, None, None, ""
+            usd, reply, code, asked, said = most_usd, None, None, "", ""
             try:
                 reply = self._post(data)
                 usd = self._used(reply, most_usd)
             except urllib.error.HTTPError as fault:
                 usd, code, asked = 0.0, fault.code, fault.headers.get("Retry-After", "")
+                said = f"status {code}"
                 fault.close()
             except (OSError, http.client.HTTPException, ValueError) as fault:
-                LOGGER.info("%s: %s", self._endpoint.host, type(fault).__name__)
+                inner = fault.reason if isinstance(fault, urllib.error.URLError) else fault
+                said = type(inner).__name__
+                LOGGER.info("%s: %s", self._endpoint.host, said)
             self._settle(most_usd, usd)
             if reply is not None:
                 self._failed_in_a_row = 0
@@ -206,8 +213,9 @@ class EndpointJudge:
         with self._change:
             self.failed += 1
             self._failed_in_a_row += 1
+            self._last_fault = said
             if self._failed_in_a_row >= IN_A_ROW:
-                self._stop(f"{IN_A_ROW} questions in a row had no answer")
+                self._stop(f"{IN_A_ROW} questions in a row had no answer (last: {said})")
         return None
 
     def _post(self, data: bytes) -> Any:

@@ -108,15 +108,19 @@ class RadFact(ReportMetric):
         """
         parts = [slice(start, start + CHUNK) for start in range(0, len(references), CHUNK)]
         found = [self._shares(references[part], candidates[part]) for part in parts]
-        shares = np.concatenate([np.empty((0, 2)), *found])
-        judged = int(np.isfinite(shares).any(axis=1).sum())
-        if self._judge.stopped is not None and judged < len(shares):
+        shares = np.concatenate([np.empty((0, 2)), *(each for each, _ in found)])
+        unanswered = sum(count for _, count in found)
+        if self._judge.stopped is not None and unanswered:
             raise UnmeasuredError(
-                f"{judged} of {len(shares)} reports were judged; {self._judge.stopped}"
+                f"{len(shares) - unanswered} of {len(shares)} reports were judged; "
+                f"{self._judge.stopped}"
             )
         return shares
 
-    def _shares(self, references: list[str], candidates: list[str]) -> NDArray[np.float64]:
+    def _shares(
+        self, references: list[str], candidates: list[str]
+    ) -> tuple[NDArray[np.float64], int]:
+        """[n, 2] shares, and of how many reports an answer is missing."""
         texts = [text for text in dict.fromkeys([*references, *candidates]) if text.strip()]
         said = self._judge.ask([_question(SPLIT, report=text) for text in texts])
         phrases: dict[str, list[str] | None] = dict(zip(texts, said, strict=True))
@@ -132,15 +136,16 @@ class RadFact(ReportMetric):
             if own and other
         }
         entailed = dict(zip(questions, self._judge.ask([*questions.values()]), strict=True))
-        shares = np.full((len(pairs), 2), np.nan)
+        shares, unanswered = np.full((len(pairs), 2), np.nan), 0
         for row, pair in enumerate(pairs):
             verdicts = [entailed.get((row, side), [False]) for side in (0, 1)]
             if None in (*pair, *verdicts):
+                unanswered += 1
                 continue
             for side, (own, one) in enumerate(zip(pair, verdicts, strict=True)):
                 if own and one:
                     shares[row, side] = sum(one) / len(one)
-        return shares
+        return shares, unanswered
 
     def summary(
         self, statistics: NDArray[np.float64], weights: NDArray[np.uint16]

@@ -182,9 +182,36 @@ def test_a_server_that_answers_nobody_is_asked_no_more(empty: Store) -> None:
     many = [f"Finding {i}" for i in range(CHUNK)]
     with serving(lambda asked, given: (400, None)) as server:
         one = judge(empty, server)
-        with pytest.raises(UnmeasuredError, match=f"{IN_A_ROW} questions in a row had no answer"):
+        said = rf"{IN_A_ROW} questions in a row had no answer \(last: status 400\)"
+        with pytest.raises(UnmeasuredError, match=said):
             RadFact(one).statistics(many, many)
         assert len(server.bodies) < CHUNK
+
+
+def test_a_host_that_is_not_reached_is_named_by_its_fault(
+    empty: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("radsweep.evaluate.judge.PAUSES_SECONDS", ())
+    with serving() as server:
+        one = judge(empty, server)
+    assert np.isnan(RadFact(one).statistics(["Finding"], ["Finding"])).all()
+    assert "1 questions had none (last: ConnectionRefusedError)" in one.account
+
+
+def test_a_judge_that_was_stopped_still_gives_what_is_kept_of_reports_without_phrases(
+    empty: Store,
+) -> None:
+    true, written = ["No effusion", ""], ["No effusion", " "]
+    with serving() as server:
+        kept = RadFact(judge(empty, server)).statistics(true, written)
+        one = judge(empty, server, most_calls=1)
+        with pytest.raises(UnmeasuredError, match="0 of 1 reports were judged; 1 calls"):
+            RadFact(one).statistics(["Large nodule"], ["Clear lungs"])
+        found = RadFact(one).statistics(true, written)
+        np.testing.assert_array_equal(found, kept)
+        assert found[0].tolist() == [1, 1] and np.isnan(found[1]).all()
+        with pytest.raises(UnmeasuredError, match="2 of 3 reports were judged"):
+            RadFact(one).statistics([*true, "Large nodule"], [*written, "Clear lungs"])
 
 
 @pytest.mark.parametrize("status", [401, 302, 307])
@@ -226,6 +253,9 @@ def test_without_leave_for_that_very_host_nothing_is_sent(empty: Store) -> None:
         EndpointJudge(empty, Endpoint(**{**away, "url": "api.example.org"}), "api.example.org")
     with pytest.raises(SpecError, match="give both, or neither"):
         EndpointJudge(empty, Endpoint(**away, most_usd=5.0), "api.example.org")
+    for model in ("", " "):
+        with pytest.raises(SpecError, match="--judge-model is empty"):
+            EndpointJudge(empty, Endpoint(**{**away, "model": model}), "api.example.org")
 
 
 def test_it_is_asked_for_on_the_command_line(scored: Store, tmp_path: Path) -> None:
@@ -239,8 +269,13 @@ def test_it_is_asked_for_on_the_command_line(scored: Store, tmp_path: Path) -> N
         asked += ["--send-reports-to", HOST]
         short = CliRunner().invoke(app, [*asked, "--judge-calls", "3"])
         assert short.exit_code == 1 and "0 of 60 reports were judged" in short.stdout
+        short = CliRunner().invoke(app, [*asked, "--judge-calls", "3", "--json"])
+        said = " ".join(short.stderr.split())
+        assert short.exit_code == 1 and "of 60 reports were judged; 3 calls were made" in said
+        assert "rules at 127.0.0.1: 3 calls" in said
+        assert not [row for row in json.loads(short.stdout) if row["metric"].startswith("radfact")]
         ran = CliRunner().invoke(app, [*asked, "--json"], catch_exceptions=False)
-        assert ran.exit_code == 0
+        assert ran.exit_code == 0 and "rules at 127.0.0.1" in " ".join(ran.stderr.split())
         text = CliRunner().invoke(app, asked, catch_exceptions=False).stdout
         rows, faults = clinical_scores(
             scored, toy.sweep(), toy.sweep().cells(), RadFact(judge(scored, server))
