@@ -16,6 +16,7 @@ from radsweep.cli import app, main
 from radsweep.errors import SpecError
 from radsweep.models.backbone import build_backbone
 from radsweep.models.weights import ENCODER, save_encoder
+from radsweep.pretrain.worker import Workers
 from radsweep.specs import Sweep
 from radsweep.store import Store
 from radsweep.store import scores as score_table
@@ -337,24 +338,16 @@ def test_what_is_asked_of_the_workers_reaches_them(
 
     monkeypatch.setattr(driver, "run", drive)
     told = ("run", str(tmp_path / "hand.py"), "--store", store.url)
-    asked = (
-        "--images-at-once",
-        "4",
-        "--activation-checkpointing",
-        "--compile",
-        "--shard",
-        "--keep-every-steps",
-        "400",
-    )
-    for more in ((), (*asked, "--log-to", "tensorboard=/curves")):
+    asked = ("--images-at-once", "4", "--compile", "--keep-every-steps", "400")
+    shared = ("--shard", "--workers", "2:4", "--activation-checkpointing")
+    for more in ((), (*asked, "--log-to", "tensorboard=/curves"), shared):
         assert isinstance(CliRunner().invoke(app, [*told, *more]).exception, _DrivenError)
-    assert [workers.images_at_once for workers in placed] == [None, 4]
-    assert [workers.activation_checkpointing for workers in placed] == [False, True]
-    assert [workers.compile_blocks for workers in placed] == [False, True]
-    assert [workers.sharded for workers in placed] == [False, True]
-    assert [workers.keep_every_steps for workers in placed] == [None, 400]
-    assert [workers.log_to for workers in placed] == [None, "tensorboard=/curves"]
+    assert placed[0] == Workers()
+    assert placed[1] == Workers(
+        images_at_once=4, compile_blocks=True, keep_every_steps=400, log_to="tensorboard=/curves"
+    )
+    assert placed[2] == Workers(count=2, most=4, sharded=True, activation_checkpointing=True)
     refused = CliRunner().invoke(app, [*told, "--images-at-once", "0"])
     assert refused.exit_code == 2
     assert isinstance(CliRunner().invoke(app, [*told, "--log-to", "curves"]).exception, SpecError)
-    assert len(placed) == 2
+    assert len(placed) == 3
