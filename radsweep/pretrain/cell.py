@@ -4,17 +4,19 @@ import copy
 import importlib.metadata
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import polars as pl
 import torch
+import torch.distributed
 
 from radsweep import parts
 from radsweep.corpus.example import Viewer, Views
 from radsweep.corpus.manifest import Corpus
 from radsweep.corpus.subset import SubsetIndex, select
-from radsweep.errors import BudgetError, CellError
+from radsweep.errors import BudgetError, CellError, SpecError
 from radsweep.keys import canonical, seed_of
 from radsweep.models.batch_norm import require_global
 from radsweep.models.weights import StartWeights, encoder_digest
@@ -92,8 +94,8 @@ def fit(
         must_leave: see ``loop.pretrain``.
 
     Raises CellError where the cell ends without an encoder that may be scored; its log is in the
-    store all the same; SpecError where several ranks cannot train the encoder as one would, or
-    from ``shard.check``; StoreError, or what else it was, where a
+    store all the same; SpecError where several ranks cannot train the encoder as one would, and
+    from ``require_alike`` and ``shard.check``; StoreError, or what else it was, where a
     checkpoint could not be written; PreemptedError where it must leave.
     """
     corner = CellStore(store, cell.name)
@@ -182,6 +184,7 @@ def _spend(
 ) -> Progress:
     """Train to the end of the budget, from the newest checkpoint; leave the log however it ends."""
     steps = cell.budget.steps_for(per_image)
+    require_alike(cell, _all_devices(ranks))
     trained = copy.deepcopy(paradigm) if sharded else paradigm
     if sharded:
         # Block by block to the device, which may not have room for all.
@@ -242,6 +245,32 @@ def _spend(
     if sharded:
         paradigm.load_state_dict(shard.whole(trained.state_dict()))
     return progress
+
+
+def require_alike(cell: Cell, devices: Sequence[str]) -> None:
+    """Raise SpecError unless all ranks have the same kind of device.
+
+    Shares of a batch are equal, so that each step would wait for the slowest, and a second of one
+    kind is no second of another.
+
+    Args:
+        cell: whose ranks they are.
+        devices: the name of each rank's.
+    """
+    kinds = Counter(devices)
+    if len(kinds) > 1:
+        said = ", ".join(f"{count} x {name}" for name, count in kinds.most_common())
+        raise SpecError(
+            f"{cell.name}: its processes got devices of {len(kinds)} kinds ({said}), and every "
+            "step would wait for the slowest; leave one kind in the cluster's GPU pools"
+        )
+
+
+def _all_devices(ranks: Ranks) -> list[str]:
+    names = [_device_name(ranks)] * ranks.size
+    if ranks.size > 1:
+        torch.distributed.all_gather_object(names, _device_name(ranks))
+    return names
 
 
 def _device_name(ranks: Ranks) -> str:

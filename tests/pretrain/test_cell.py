@@ -13,9 +13,9 @@ from safetensors.torch import load as load_safetensors
 
 from radsweep.corpus.example import Stratum, Viewer, Views
 from radsweep.corpus.subset import SubsetIndex
-from radsweep.errors import BudgetError, CollapsedError, DivergedError
+from radsweep.errors import BudgetError, CollapsedError, DivergedError, SpecError
 from radsweep.pretrain import cell as cell_module
-from radsweep.pretrain.cell import audit, fit
+from radsweep.pretrain.cell import audit, fit, require_alike
 from radsweep.pretrain.chips import peak_flops
 from radsweep.pretrain.loop import Progress, Ranks, Row
 from radsweep.specs import Budget, Cell, Recipe, Subset
@@ -252,6 +252,17 @@ def test_more_than_one_percent_off_the_budget_is_an_error(
     else:
         with pytest.raises(BudgetError, match="of a budget of"):
             audit(cell, 1000.0, progress)
+
+
+def test_processes_on_unlike_devices_are_refused() -> None:
+    cell = Cell(
+        recipe=recipe("clip"),
+        subset=Subset(corpus=CORPUS, images=4),
+        budget=Budget(steps=1, batch_size=4),
+    )
+    require_alike(cell, ["NVIDIA L40S"] * 4)
+    with pytest.raises(SpecError, match=r"2 kinds \(3 x NVIDIA L40S, 1 x NVIDIA A10G\)"):
+        require_alike(cell, ["NVIDIA L40S", "NVIDIA L40S", "NVIDIA A10G", "NVIDIA L40S"])
 
 
 def test_a_rate_is_known_of_chips_and_never_guessed() -> None:
