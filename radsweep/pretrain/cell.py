@@ -152,7 +152,7 @@ def fit(
         flops=per_image * images_seen,
         seconds=progress.seconds,
         gpu_seconds=progress.worker_seconds if on_gpu else 0.0,
-        workers=progress.workers,
+        workers=progress.workers or ranks.size,
         device=_device_name(ranks),
         encoder_digest=encoder_digest(paradigm.encoder.state_dict()),
         start_digest=start_digest,
