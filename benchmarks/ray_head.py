@@ -1,5 +1,6 @@
 """A Ray head of one's own on this machine, and the processes that belong to it. Linux only."""
 
+import json
 import os
 import shutil
 import signal
@@ -8,10 +9,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -93,10 +96,24 @@ def kill(number: int) -> bool:
 
 
 @contextmanager
-def ray_head(cpus: int) -> Iterator[Head]:
-    """A head for the block, with ports and a folder of its own."""
+def ray_head(
+    cpus: int,
+    autoscaling: Callable[[str], dict[str, Any]] | None = None,
+    more_environment: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Head]:
+    """A head for the block, with ports and a folder of its own.
+
+    Args:
+        cpus: of the head.
+        autoscaling: makes the autoscaler's configuration from the head's address.
+        more_environment: of its processes.
+    """
     folder = Path(tempfile.mkdtemp(prefix="radsweep-"))
     port, dashboard, client, metrics, agent, agent_grpc = free_ports(6)
+    address, scaling = f"127.0.0.1:{port}", list[str]()
+    if autoscaling is not None:
+        (folder / "autoscaling.json").write_text(json.dumps(autoscaling(address)))
+        scaling = [f"--autoscaling-config={folder / 'autoscaling.json'}"]
     try:
         started = subprocess.run(
             [
@@ -107,15 +124,16 @@ def ray_head(cpus: int) -> Iterator[Head]:
                 f"--dashboard-agent-grpc-port={agent_grpc}",
                 *(f"--num-cpus={cpus}", "--disable-usage-stats", "--include-dashboard=true"),
                 *("--node-ip-address=127.0.0.1", "--object-store-memory=300000000"),
+                *scaling,
             ],
-            env=environment(),
+            env={**environment(), **more_environment},
             capture_output=True,
             text=True,
             check=False,
         )
         if started.returncode:
             raise RuntimeError(started.stdout + started.stderr)
-        yield Head(f"127.0.0.1:{port}", folder)
+        yield Head(address, folder)
     finally:
         deadline = time.monotonic() + 30
         while (left := processes(str(folder).encode())) and time.monotonic() < deadline:

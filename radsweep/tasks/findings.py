@@ -16,6 +16,7 @@ from radsweep.corpus.manifest import Corpus
 from radsweep.specs import Protocol
 from radsweep.tasks.base import Measurement, Needs, Predictions, Task, TaskData
 from radsweep.tasks.labels import (
+    OTHER_PROBES,
     check_label_columns,
     label_data,
     label_predictions,
@@ -34,13 +35,7 @@ class Findings(Task):
     name: ClassVar[str] = "findings"
     columns: ClassVar[tuple[str, ...]] = ("finding_*",)
     probes: ClassVar[tuple[str, ...]] = ("linear",)
-    other_probes: ClassVar[tuple[str, ...]] = (
-        "few_shot",
-        "knn",
-        "linear_mean",
-        "linear_pooled",
-        "zero_shot",
-    )
+    other_probes: ClassVar[tuple[str, ...]] = OTHER_PROBES
     text_probes: ClassVar[tuple[str, ...]] = ("zero_shot",)
     headline: ClassVar[str] = "auroc"
     needs: ClassVar[Needs] = "pooled"

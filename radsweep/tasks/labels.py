@@ -28,6 +28,9 @@ from radsweep.tasks.base import (
 from radsweep.tasks.ranking import ranking_areas
 from radsweep.tasks.resample import macro, people, shared_people
 
+OTHER_PROBES = ("few_shot", "knn", "linear_mean", "linear_pooled", "zero_shot")
+"""That answer such a task where they are asked for."""
+
 
 def check_label_columns(card: Mapping[str, Any], task: str, prefix: str) -> None:
     """Raise SpecError unless the corpus card lists a column that begins with ``prefix``."""

@@ -1,19 +1,11 @@
 """A cluster on this machine under Ray's real autoscaler, whose nodes are processes. Linux only."""
 
-import json
-import shutil
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import AbstractContextManager
 from typing import Any
 
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
 
-from benchmarks.ray_head import Head, environment, free_ports, kill, processes
+from benchmarks.ray_head import Head, ray_head
 
 # As ``ray.cluster_utils.AutoscalingCluster`` does it, which needs a file that Ray's wheel lacks and
 # begins by stopping every Ray on the machine.
@@ -63,46 +55,18 @@ def configuration(
     }
 
 
-@contextmanager
-def autoscaled_head(*, cpus_per_node: int, max_nodes: int, idle_seconds: float) -> Iterator[Head]:
+def autoscaled_head(
+    *, cpus_per_node: int, max_nodes: int, idle_seconds: float
+) -> AbstractContextManager[Head]:
     """A head that runs no work, for the block; nodes come when asked for and go when idle."""
-    folder = Path(tempfile.mkdtemp(prefix="radsweep-"))
-    port, dashboard, client, metrics, agent, agent_grpc = free_ports(6)
-    address = f"127.0.0.1:{port}"
-    asked = folder / "autoscaling.json"
-    asked.write_text(
-        json.dumps(configuration(address, cpus_per_node, max_nodes, idle_seconds / 60))
+    return ray_head(
+        0,
+        lambda address: configuration(address, cpus_per_node, max_nodes, idle_seconds / 60),
+        {
+            "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+            "RAY_FAKE_CLUSTER": "1",
+            "RAY_enable_autoscaler_v2": "1",
+            "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID,
+            "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
+        },
     )
-    env = environment() | {
-        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
-        "RAY_FAKE_CLUSTER": "1",
-        "RAY_enable_autoscaler_v2": "1",
-        "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID,
-        "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
-    }
-    try:
-        started = subprocess.run(
-            [
-                *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head"),
-                *(f"--temp-dir={folder}", f"--port={port}", f"--dashboard-port={dashboard}"),
-                *(f"--ray-client-server-port={client}", f"--metrics-export-port={metrics}"),
-                f"--dashboard-agent-listen-port={agent}",
-                f"--dashboard-agent-grpc-port={agent_grpc}",
-                *(f"--autoscaling-config={asked}", "--num-cpus=0", "--disable-usage-stats"),
-                *("--node-ip-address=127.0.0.1", "--object-store-memory=100000000"),
-            ],
-            env=env,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if started.returncode:
-            raise RuntimeError(started.stdout + started.stderr)
-        yield Head(address, folder)
-    finally:
-        deadline = time.monotonic() + 30
-        while (left := processes(str(folder).encode())) and time.monotonic() < deadline:
-            for number in left:
-                kill(number)
-            time.sleep(0.3)
-        shutil.rmtree(folder, ignore_errors=True)

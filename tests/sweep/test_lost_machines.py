@@ -1,7 +1,7 @@
 """A node that is gone without a word, with its share of the object store."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,7 @@ from benchmarks.ray_head import processes
 from radsweep.pretrain.worker import Workers, run_cell
 from radsweep.store import Store
 from radsweep.store.record import CellStore, Record
-from radsweep.sweep.cluster import QUIET
-from tests.sweep.commands import environment
-from tests.sweep.test_drain import PATIENCE_S, wait_until
+from tests.sweep.test_drain import PATIENCE_S, cluster, wait_until
 from tests.sweep.test_resume import CHECKPOINT_STEPS, trained_cells, write_sweep
 
 # Minutes on two cores, so that they are run before a release and not at every change.
@@ -30,21 +28,15 @@ QUICK_TO_SEE = {
 """A node that does not answer is given up after seconds, and not after half a minute."""
 
 
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """A head that runs no work; tests add nodes."""
+__all__ = ["cluster"]
+
+
+@pytest.fixture(autouse=True)
+def quick_to_see(monkeypatch: pytest.MonkeyPatch) -> None:
     if not Path("/proc/self/cmdline").exists():
         pytest.skip("processes are found in /proc, which this system lacks")
-    ours = {**QUIET, **environment(RAY_AUTH_MODE="disabled"), **QUICK_TO_SEE}
-    for name, value in ours.items():
+    for name, value in QUICK_TO_SEE.items():
         monkeypatch.setenv(name, value)
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    try:
-        ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
-        yield made
-    finally:
-        ray.shutdown()
-        made.shutdown()
 
 
 def trainer(cell: str) -> int | None:
