@@ -1,6 +1,7 @@
 """What tests of several floors need."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,3 +15,15 @@ def shared() -> Path:
     if not (folder / "dicom").is_dir():
         pytest.skip("the shared images are not here; RADSWEEP_SHARED names their folder")
     return folder
+
+
+@pytest.fixture(scope="module")
+def no_tokens() -> Iterator[None]:
+    """For whoever starts Ray in this process: none of its nodes asks for a token.
+
+    The process remembers a mode once it had it: with tokens in one test, what the nodes of the next
+    one tell it is refused, and its actors pass for dead. Commands in their own processes need none.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        yield

@@ -70,7 +70,7 @@ def test_panels_do_not_lie_on_each_other() -> None:
 
 
 @pytest.fixture
-def exported() -> Iterator[str]:
+def exported(no_tokens: None) -> Iterator[str]:
     """The address at which a Ray of our own exports its metrics."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -108,10 +108,9 @@ def crop_viewer() -> Callable[[int], CropViewer]:
 
 
 @pytest.fixture(scope="module")
-def small_ray() -> Iterator[None]:
+def small_ray(no_tokens: None) -> Iterator[None]:
     """A Ray of our own with two CPUs, gone again before another file's tests start theirs."""
     patch = pytest.MonkeyPatch()
-    patch.setenv("RAY_AUTH_MODE", "disabled")
     # Workers unpickle the viewer of this file.
     patch.setenv("PYTHONPATH", str(Path(__file__).parent))
     ray.init(

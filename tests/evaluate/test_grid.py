@@ -286,9 +286,8 @@ def test_a_corpus_that_lacks_what_a_task_needs_is_refused_with_a_remedy(tmp_path
 # Ray's own: it writes to settings that it deprecates.
 @pytest.mark.filterwarnings("ignore")
 def test_the_grid_on_ray_gives_the_numbers_of_the_local_one(
-    scored: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scored: Store, tmp_path: Path, no_tokens: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     monkeypatch.setenv("RAY_AIR_NEW_OUTPUT", "0")
     store = Store(os.fspath(tmp_path / "ray"))

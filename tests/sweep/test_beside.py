@@ -55,7 +55,7 @@ class Watcher:
 
 @pytest.mark.parametrize("cpus", [4, 2])
 def test_a_cell_is_scored_while_others_train_where_there_is_room_and_after_them_where_not(
-    new_store: Callable[[], Store], tmp_path: Path, cpus: int
+    new_store: Callable[[], Store], tmp_path: Path, no_tokens: None, cpus: int
 ) -> None:
     file = tmp_path / "beside.py"
     file.write_text(SWEEP.format(steps=1200 if cpus == 4 else 40))

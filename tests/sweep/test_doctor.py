@@ -90,7 +90,7 @@ def test_the_table_shows_what_was_found_as_it_was_said() -> None:
 
 
 @pytest.fixture(scope="module")
-def two_cpus() -> Iterator[None]:
+def two_cpus(no_tokens: None) -> Iterator[None]:
     with connected(None, 2):
         yield
 

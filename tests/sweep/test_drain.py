@@ -34,9 +34,9 @@ def wait_until(is_so: Callable[[], bool], what: str) -> None:
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+def cluster(no_tokens: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A head that runs no work; tests add nodes."""
-    for name, value in {**QUIET, **environment(RAY_AUTH_MODE="disabled")}.items():
+    for name, value in {**QUIET, **environment()}.items():
         monkeypatch.setenv(name, value)
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:

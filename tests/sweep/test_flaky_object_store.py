@@ -21,17 +21,18 @@ pytestmark = [
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, int, dict[str, str]]]:
+def server() -> Iterator[tuple[int, int, dict[str, str]]]:
     """Ports of a server and of a proxy that is yet to come, and what makes ``s3://`` mean it.
 
     Amazon's client does not ask again by itself, so that we are seen to.
     """
     target, port = free_ports(2)
-    with s3_server(target) as said:
+    # Undone before the server's own names are, which it would put back otherwise.
+    with s3_server(target) as said, pytest.MonkeyPatch.context() as patch:
         Store("s3://bucket/root")._fs.mkdir("bucket")
         said = said | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_MAX_ATTEMPTS": "1"}
         for name, value in said.items():
-            monkeypatch.setenv(name, value)
+            patch.setenv(name, value)
         Store("s3://bucket/root")._fs.clear_instance_cache()
         yield target, port, said
         Store("s3://bucket/root")._fs.clear_instance_cache()
