@@ -8,6 +8,8 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from radsweep.corpus.copies import VARIABLE
+
 TOP = Path(__file__).parent.parent
 FILES = {
     "aws": TOP / "cluster.yaml",
@@ -89,6 +91,8 @@ def test_every_ray_that_starts_asks_for_the_token_and_none_opens_its_dashboard(
     ]
     assert len(starts) == 2 and all("RAY_AUTH_MODE=token" in command for command in starts)
     assert "--dashboard-host=127.0.0.1" in starts[0] and "dashboard" not in starts[1]
+    # Only who reads images keeps copies of them.
+    assert VARIABLE not in starts[0] and f"{VARIABLE}=/tmp/radsweep-copies" in starts[1]
     assert cluster["file_mounts"]["/home/ray/.ray"] == "~/.ray"
 
 

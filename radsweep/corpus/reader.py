@@ -10,8 +10,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
+from radsweep.corpus.copies import Copies, Place
 from radsweep.corpus.example import Example
-from radsweep.corpus.manifest import corpus_file, label_columns, shard_file
+from radsweep.corpus.manifest import corpus_file, label_columns
 from radsweep.errors import StreamError
 from radsweep.store import Store
 
@@ -30,6 +31,7 @@ class Reader:
         self.images = index.num_rows
         """Rows of the index."""
         self._store = store
+        self._copies = Copies.here(store)
         self._index = index
         self._labels = label_columns(index.column_names)
         self._known = ["image_id", "report", *self._labels]
@@ -76,18 +78,23 @@ class Reader:
         bits = np.arange(classes, dtype=packed.dtype)[None, :, None, None]
         return ((packed[:, None] >> bits) & 1).astype(np.uint8)
 
-    def _decode(self, taken: pa.Table, place: list[str]) -> list[NDArray[Any]]:
-        places = [tuple(row.values()) for row in taken.select(place).to_pylist()]
-        found = self._store.read_ranges(
-            [
-                (shard_file(corpus, shard), at, at + length)
-                for corpus, shard, at, length, _ in places
-            ]
+    def _decode(self, taken: pa.Table, columns: list[str]) -> list[NDArray[Any]]:
+        places = [Place(*row.values()) for row in taken.select(columns).to_pylist()]
+        found: dict[Place, bytes] = {}
+        if self._copies is not None:
+            copied = {place: self._copies.read(place) for place in places}
+            found = {place: data for place, data in copied.items() if data is not None}
+        absent = [place for place in dict.fromkeys(places) if place not in found]
+        fetched = self._store.read_ranges(
+            [(place.file, place.offset, place.offset + place.length) for place in absent]
         )
-        for (corpus, shard, at, _, crc32), data in zip(places, found, strict=True):
-            if zlib.crc32(data) != crc32:
+        for place, data in zip(absent, fetched, strict=True):
+            if zlib.crc32(data) != place.crc32:
                 raise StreamError(
-                    f"{shard_file(corpus, shard)} is damaged at byte {at:,}: its checksum differs "
-                    "from the manifest's; restore it, or delete the corpus and ingest it again"
+                    f"{place.file} is damaged at byte {place.offset:,}: its checksum differs from "
+                    "the manifest's; restore it, or delete the corpus and ingest it again"
                 )
-        return [np.array(Image.open(io.BytesIO(data))) for data in found]
+            found[place] = data
+            if self._copies is not None:
+                self._copies.keep(place, data)
+        return [np.array(Image.open(io.BytesIO(found[place]))) for place in places]

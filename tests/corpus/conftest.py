@@ -12,6 +12,7 @@ import pytest
 import ray
 from PIL import Image
 
+from radsweep.corpus.copies import VARIABLE
 from radsweep.corpus.example import Example, Stratum
 from radsweep.corpus.manifest import SCHEMA, Corpus, corpus_file, shard_file
 from radsweep.store import Store
@@ -108,9 +109,11 @@ def crop_viewer() -> Callable[[int], CropViewer]:
 
 
 @pytest.fixture(scope="module")
-def small_ray(no_tokens: None) -> Iterator[None]:
+def small_ray(no_tokens: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A Ray of our own with two CPUs, gone again before another file's tests start theirs."""
     patch = pytest.MonkeyPatch()
+    # What a node of a cluster keeps for itself.
+    patch.setenv(VARIABLE, str(tmp_path_factory.mktemp("copies")))
     # Workers unpickle the viewer of this file.
     patch.setenv("PYTHONPATH", str(Path(__file__).parent))
     ray.init(

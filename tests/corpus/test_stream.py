@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -10,6 +11,7 @@ from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from radsweep.corpus.batch import batch_positions, batch_strata, example_generator, make_batch
+from radsweep.corpus.copies import VARIABLE
 from radsweep.corpus.manifest import Corpus, index_table, shard_file
 from radsweep.corpus.reader import Reader
 from radsweep.corpus.stream import TASK_STEPS, local_stream, stream, task_steps
@@ -175,6 +177,7 @@ def test_ray_gives_the_local_batches_bit_for_bit_for_any_world_and_any_resume(
         list(stream(store, subset.table, viewer, cpus=0.5, **WHOLE | {"first_step": 20})),
         whole[20:],
     )
+    assert list(Path(os.environ[VARIABLE]).rglob("*.pack"))
 
 
 @pytest.mark.cluster
