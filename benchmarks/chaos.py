@@ -1,9 +1,10 @@
-"""Drivers and workers killed at random: is what comes out what an undisturbed run gives?
+"""Workers, drivers and nodes killed at random: does what comes out equal an undisturbed run's?
 
-``python -m benchmarks.chaos`` makes a small synthetic hospital and a Ray head of its own, runs a
-sweep of six cells once in peace, then again with several drivers on one store while SIGKILL hits
-a driver or a worker process every few seconds, and prints what that cost: kills survived, steps
-trained twice, wall time as a ratio. ``--kills``, ``--every`` and ``--steps`` make it longer.
+``python -m benchmarks.chaos`` makes a small synthetic hospital and a Ray head of its own, whose
+nodes of one CPU come and go by Ray's real autoscaler, runs a sweep of six cells once in peace, then
+again with several drivers on one store while SIGKILL hits a worker process, a driver or a node
+(its raylet) in turn every few seconds, and prints what that cost: kills survived, steps trained
+twice, wall time as a ratio. ``--kills``, ``--every`` and ``--steps`` make it longer.
 Linux only: processes are found in ``/proc``.
 """
 
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +24,8 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.ray_head import Head, busy_workers, environment, kill, ray_head
+from benchmarks.autoscaled import autoscaled_head
+from benchmarks.ray_head import Head, busy_workers, environment, kill, nodes_of
 from radsweep.store import Store
 from radsweep.store.record import CellStore
 from radsweep.sweep.load import load_sweep
@@ -71,6 +74,9 @@ class Disturbed:
     seconds: float = 0.0
     drivers_killed: int = 0
     workers_killed: int = 0
+    nodes_killed: int = 0
+    most_nodes: int = 0
+    """That were there at once, beside the head."""
     drivers_started: int = 0
     gave_up: int = 0
     """Drivers that ended with failures, upon which another was started."""
@@ -87,7 +93,7 @@ class Drivers:
         self._command = [
             *(sys.executable, "-m", "radsweep.cli", "run", str(file), "--store", store.url),
             *("--address", head.address, "--cpus", "0.5", "--stream-cpus", "0.5"),
-            *("--checkpoint-steps", str(CHECKPOINT_STEPS), "--at-once", "2"),
+            *("--checkpoint-steps", str(CHECKPOINT_STEPS), "--at-once", "3"),
         ]
         self._folder, self._seen = file.parent, seen
         self.running = [self._start() for _ in range(count)]
@@ -142,7 +148,8 @@ def run(
                 step = int(CellStore(store, name).state().get("step") or 0)
                 seen.steps_repeated += max(0, steps[name] - step) if step else 0
                 steps[name] = step or steps[name]
-            done = seen.drivers_killed + seen.workers_killed
+            seen.most_nodes = max(seen.most_nodes, len(nodes_of(head)))
+            done = seen.drivers_killed + seen.workers_killed + seen.nodes_killed
             if (
                 done < kills
                 and time.monotonic() > next_kill
@@ -157,19 +164,22 @@ def run(
 
 
 def strike(team: Drivers, head: Head, generator: random.Random, seen: Disturbed) -> bool:
-    """Kill a worker or a driver in turn, while something is at work; whether one was killed."""
+    """Kill a worker, a node or a driver in turn, while something is at work; whether one was."""
     workers = busy_workers(head)
     if not workers:
         return False
-    if seen.workers_killed <= seen.drivers_killed:
-        hit = kill(generator.choice(workers))
+    if seen.workers_killed <= min(seen.nodes_killed, seen.drivers_killed):
+        hit = kill(generator.choice(sorted(workers)))
         seen.workers_killed += hit
-        return hit
-    victim = generator.choice(team.running)
-    if victim.poll() is not None:
-        return False
-    hit = kill(victim.pid)
-    seen.drivers_killed += hit
+    elif seen.nodes_killed <= seen.drivers_killed:
+        # One that has work to lose.
+        nodes = sorted(nodes_of(head) & set(workers.values()))
+        hit = bool(nodes) and kill(generator.choice(nodes))
+        seen.nodes_killed += hit
+    else:
+        victim = generator.choice(team.running)
+        hit = victim.poll() is None and kill(victim.pid)
+        seen.drivers_killed += hit
     return hit
 
 
@@ -177,6 +187,11 @@ def scores_of(file: Path, store: Store) -> pl.DataFrame:
     """All that the sweep scored, without when, in one order."""
     scores = read_scores(load_sweep(str(file)), store).drop(TIMES)
     return scores.sort(scores.columns)
+
+
+def cluster() -> AbstractContextManager[Head]:
+    """Four nodes at most, each with room for one cell and its stream."""
+    return autoscaled_head(cpus_per_node=1, max_nodes=4, idle_seconds=20)
 
 
 def prepare(folder: Path, steps: int, corpus: Path) -> tuple[Path, Store, Store]:
@@ -222,7 +237,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     corpus = given.corpus or small_hospital(folder)
     file, calm, wild = prepare(folder, given.steps, corpus)
-    with ray_head(cpus=2) as head:
+    with cluster() as head:
         peace = run(file, calm, head, drivers=1, kills=0, every=1.0, seed=given.seed)
         chaos = run(
             file,
@@ -237,7 +252,8 @@ def main() -> None:
     table = Table(title=f"six cells, {given.steps} steps each, a checkpoint every 10")
     for name in ("", "in peace", "with kills"):
         table.add_column(name, justify="right" if name else "left")
-    for name in ("drivers_killed", "workers_killed", "drivers_started", "gave_up"):
+    counts = ("workers_killed", "nodes_killed", "drivers_killed", "drivers_started", "gave_up")
+    for name in (*counts, "most_nodes"):
         table.add_row(name.replace("_", " "), str(getattr(peace, name)), str(getattr(chaos, name)))
     table.add_row(
         "steps repeated, as far as seen", str(peace.steps_repeated), str(chaos.steps_repeated)

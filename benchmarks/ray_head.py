@@ -62,17 +62,30 @@ def processes(of: bytes) -> list[int]:
     ]
 
 
-def busy_workers(head: Head) -> list[int]:
-    """Ray's processes that run something of ours: children of this head's raylet.
-
-    Not its agents: a raylet ends with them, and a cluster of one node with its raylet.
-    """
-    found = []
-    raylets = {
+def raylets_of(head: Head) -> set[int]:
+    """Of its node and of those that joined it."""
+    return {
         number
         for number in processes(str(head.folder).encode())
         if command_line(Path(f"/proc/{number}")).split(b"\0")[0].endswith(b"raylet")
     }
+
+
+def nodes_of(head: Head) -> set[int]:
+    """The raylets of the nodes that joined the head."""
+    return {
+        number
+        for number in raylets_of(head)
+        if b"node:__internal_head__" not in command_line(Path(f"/proc/{number}"))
+    }
+
+
+def busy_workers(head: Head) -> dict[int, int]:
+    """Ray's processes that run something of ours, each with the raylet whose child it is.
+
+    Not its agents: a raylet ends with them, and a node with its raylet.
+    """
+    found, raylets = dict[int, int](), raylets_of(head)
     for number in processes(b"ray::"):
         name = command_line(Path(f"/proc/{number}"))
         if b"ray::IDLE" in name or b"Agent" in name:
@@ -81,8 +94,9 @@ def busy_workers(head: Head) -> list[int]:
             stat = Path(f"/proc/{number}/stat").read_text()
         except OSError:
             continue
-        if int(stat.rpartition(")")[2].split()[1]) in raylets:
-            found.append(number)
+        parent = int(stat.rpartition(")")[2].split()[1])
+        if parent in raylets:
+            found[number] = parent
     return found
 
 

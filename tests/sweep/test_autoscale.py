@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.autoscaled import autoscaled_head
 from radsweep.pretrain.worker import Workers, run_cell
 from radsweep.store import Store
 from radsweep.sweep.cluster import QUIET, connected
-from tests.sweep.autoscaled import autoscaled_head
 from tests.sweep.commands import environment
 from tests.sweep.test_drain import living, wait_until
 from tests.sweep.test_resume import trained_cells, write_sweep

@@ -14,7 +14,7 @@ HEAD_TYPE = "ray.head.default"
 """The provider says so of its head, whatever it is called here."""
 
 
-def configuration(
+def _configuration(
     address: str, cpus_per_node: int, max_nodes: int, idle_minutes: float
 ) -> dict[str, Any]:
     lists = (
@@ -58,15 +58,22 @@ def configuration(
 def autoscaled_head(
     *, cpus_per_node: int, max_nodes: int, idle_seconds: float
 ) -> AbstractContextManager[Head]:
-    """A head that runs no work, for the block; nodes come when asked for and go when idle."""
+    """A head that runs no work, for the block; nodes come when asked for and go when idle.
+
+    One that does not answer is given up after seconds, and not after half a minute.
+    """
     return ray_head(
         0,
-        lambda address: configuration(address, cpus_per_node, max_nodes, idle_seconds / 60),
+        lambda address: _configuration(address, cpus_per_node, max_nodes, idle_seconds / 60),
         {
             "AUTOSCALER_UPDATE_INTERVAL_S": "1",
             "RAY_FAKE_CLUSTER": "1",
             "RAY_enable_autoscaler_v2": "1",
             "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID,
             "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
+            "RAY_health_check_initial_delay_ms": "0",
+            "RAY_health_check_period_ms": "500",
+            "RAY_health_check_timeout_ms": "1000",
+            "RAY_health_check_failure_threshold": "3",
         },
     )
