@@ -107,7 +107,8 @@ class Task(ABC):
     other_probes: ClassVar[tuple[str, ...]] = ()
     """Those that answer it too where the protocol asks, by giving one of their settings."""
     text_probes: ClassVar[tuple[str, ...]] = ()
-    """Those of them that ask in words: not asked of an encoder without a text tower."""
+    """Those of them that ask a text side, in words or for its projection: not of an encoder without
+    one."""
     headline: ClassVar[str]
     """The metric by whose macro mean the task is plotted first."""
     needs: ClassVar[Needs]
