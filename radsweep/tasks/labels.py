@@ -150,6 +150,7 @@ def measure_labels(
                 values=macro([row.values for row in rows]),
                 positives=None,
                 patients=shared_people([row.patients for row in rows]),
+                is_biased=metric == "auprc",
             ),
         )
     ]

@@ -25,7 +25,7 @@ from radsweep.tasks.labels import (
     measure_labels,
 )
 
-VERSION = 2
+VERSION = 3
 PREFIX = "tube_"
 
 
