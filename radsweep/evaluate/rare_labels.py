@@ -7,16 +7,14 @@ from radsweep.tasks.base import MACRO
 FEW_IMAGES = 50
 """Test images that have a label, below which average precision is noticeably too high."""
 FEW_LABELS = 2
-"""Rare labels at most whose mean is still covered: the biases add up where the errors cancel."""
+"""Rare labels at most whose mean is as good as theirs: biases add up where errors cancel."""
 
 
 def rare_means(scores: pl.DataFrame) -> list[tuple[str, str]]:
     """(task, what to know of its mean average precision), where many of its labels are rare.
 
-    Average precision is too high on average where positives are few (Boyd, Eng and Page 2013), and
-    so are its resamples. Of one label the interval is wide enough for that; that of a mean over
-    labels narrows with their number and the bias does not. ``tests/tasks/test_coverage.py`` has the
-    simulation.
+    Its interval is moved by the bias, see ``Measurement.interval``; the number is left as others
+    compute it.
 
     Args:
         scores: rows of the score table; ``n_positive`` is the same for every encoder of a task.
@@ -34,9 +32,9 @@ def rare_means(scores: pl.DataFrame) -> list[tuple[str, str]]:
         (
             str(row["task"]),
             f"{row['rare']} of {row['labels']} labels have fewer than {FEW_IMAGES} test images "
-            f"(the rarest {row['least']}); a mean AUPRC of so rare labels is too high on average, "
-            "and its 95% interval holds the truth in 84 to 93 of 100 simulated test sets: judge by "
-            "AUROC, label by label, or take a larger test set",
+            f"(the rarest {row['least']}); a mean AUPRC of so rare labels is too high on average: "
+            "its 95% interval makes up for that and lies lower, the number itself does not; judge "
+            "by the interval, by AUROC, or take a larger test set",
         )
         for row in found.sort("task").iter_rows(named=True)
         if row["rare"] > FEW_LABELS

@@ -10,7 +10,6 @@ import polars as pl
 from radsweep import __version__
 from radsweep.store.scores import SCHEMA
 from radsweep.tasks.base import MACRO, Measurement
-from radsweep.tasks.resample import interval
 
 CELL_COLUMNS = (
     "sweep",
@@ -42,7 +41,7 @@ def measured_rows(
     rows = []
     for one in measurements:
         value = float(one.values[0])
-        bounds = interval(one.values[1:], one.patients)
+        bounds = one.interval()
         rows.append(
             {
                 "task": task,

@@ -81,6 +81,20 @@ def prompt_space(
     return PromptSpace(images=images, present=present, absent=absent, scale=scale)
 
 
+def projected(store: Store, encoder: Encoder, pooled: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Unit vectors [n, E] of images by the cell's own projection; no text is read.
+
+    Args:
+        store: with what the cell left.
+        encoder: whose features ``pooled`` are.
+        pooled: [n, D].
+
+    Raises:
+        SpecError: the encoder was learned without texts, as DINOv2's is.
+    """
+    return _unit(torch.from_numpy(pooled) @ _side(store, encoder)["image_projection"])
+
+
 def _read(
     store: Store,
     encoder: Encoder,
@@ -89,7 +103,8 @@ def _read(
     device: torch.device,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
     """Unit vectors of images [n, E] and texts [m, E], and the learned factor on cosines."""
-    side, text_encoder, tower = _text_side(store, encoder)
+    side = _side(store, encoder)
+    text_encoder, tower = _tower(store, encoder, side)
     generator = np.random.default_rng(0)
     ids = torch.from_numpy(np.stack([text_encoder.encode(one, generator) for one in texts]))
     tower = tower.eval().requires_grad_(False).to(device)
@@ -103,21 +118,26 @@ def _read(
         )
 
 
-def _text_side(store: Store, encoder: Encoder) -> tuple[dict[str, Tensor], TextEncoder, TextTower]:
-    kind = parts.find("paradigms", encoder.recipe.paradigm)
-    if not issubclass(kind, ImageText):
+def _side(store: Store, encoder: Encoder) -> dict[str, Tensor]:
+    """What the cell kept beside its encoder, by name."""
+    if not issubclass(parts.find("paradigms", encoder.recipe.paradigm), ImageText):
         raise SpecError(
             f"{encoder.cell} was learned by {encoder.recipe.paradigm}, which reads no texts, so "
-            "that nothing can be asked of it in words: exam_retrieval and zero_shot are for clip "
-            "and unicl; leave them out, or take this recipe out of the sweep"
+            "that it has no space shared with them: exam_retrieval, linear_projected and zero_shot "
+            "are for clip and unicl; leave them out, or take this recipe out of the sweep"
         )
-    settings = kind.read(encoder.recipe)
-    folder = cell_folder(encoder.cell)
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / PARADIGM
-        file.write_bytes(store.read_bytes(f"{folder}/{PARADIGM}"))
-        side = {name: tensor.float() for name, tensor in load_file(file).items()}
-    tokenizer = store.read_bytes(f"{folder}/{TOKENIZER}").decode()
+        file.write_bytes(store.read_bytes(f"{cell_folder(encoder.cell)}/{PARADIGM}"))
+        return {name: tensor.float() for name, tensor in load_file(file).items()}
+
+
+def _tower(
+    store: Store, encoder: Encoder, side: dict[str, Tensor]
+) -> tuple[TextEncoder, TextTower]:
+    kind: type[ImageText] = parts.find("paradigms", encoder.recipe.paradigm)
+    settings = kind.read(encoder.recipe)
+    tokenizer = store.read_bytes(f"{cell_folder(encoder.cell)}/{TOKENIZER}").decode()
     # Shuffled sentences are an augmentation: what is asked keeps its order.
     policy = "truncate" if settings.text_policy == "sentences" else settings.text_policy
     # Random weights are drawn and thrown away: keep the caller's generator as it was.
@@ -132,7 +152,7 @@ def _text_side(store: Store, encoder: Encoder) -> tuple[dict[str, Tensor], TextE
         )
     text = {n.removeprefix("text."): t for n, t in side.items() if n.startswith("text.")}
     tower.load_state_dict(text)
-    return side, TextEncoder(tokenizer=tokenizer, length=settings.text_length, policy=policy), tower
+    return TextEncoder(tokenizer=tokenizer, length=settings.text_length, policy=policy), tower
 
 
 def _different(reports: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:

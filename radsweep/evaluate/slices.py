@@ -30,7 +30,7 @@ from radsweep.tasks.base import (
     TaskData,
     resample_seed,
 )
-from radsweep.tasks.resample import interval, patient_weights
+from radsweep.tasks.resample import patient_weights
 
 COLUMNS = {
     "view": "view",
@@ -195,7 +195,7 @@ def _rows(measured: Sequence[Measurement], part: TaskData) -> Iterator[dict[str,
             reason = f"too few patients here for {', '.join(lacking)}"
         elif not np.isfinite(one.values[0]):
             reason = "not defined on these images"
-        bounds = interval(one.values[1:], one.patients) if reason is None else None
+        bounds = one.interval() if reason is None else None
         yield {
             "metric": one.metric,
             "label": one.label,

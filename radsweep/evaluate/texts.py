@@ -1,4 +1,4 @@
-"""What a protocol asks, and what it can ask in words: of cells that kept a text side.
+"""What a protocol asks, and what it can ask of a text side: of cells that kept one.
 
 No torch here.
 """
@@ -15,15 +15,15 @@ TOKENIZER = "tokenizer.json"
 """A cell that learned from texts leaves it; without it no text can be read."""
 
 
-def asks_in_words(task: str, probe: str) -> bool:
-    """Whether the text side answers beside the encoder."""
+def asks_text_side(task: str, probe: str) -> bool:
+    """Whether the text side, or the projection beside it, answers with the encoder."""
     kind: type[Task] = parts.find("tasks", task)
     return kind.needs == "shared" or probe in kind.text_probes
 
 
 def is_answered(store: Store, cell: Cell, task: str, probe: str) -> bool:
-    """Whether it can be asked of a finished cell: all can, save what is asked in words."""
-    if not asks_in_words(task, probe):
+    """Whether it can be asked of a finished cell: all can, save what a text side must answer."""
+    if not asks_text_side(task, probe):
         return True
     return store.exists(CellStore(store, cell.name).path(TOKENIZER))
 
@@ -50,7 +50,7 @@ def not_asked(store: Store, sweep: Sweep, cells: Iterable[Cell]) -> list[tuple[s
         (
             f"{cell.name} / {shown(task, probe)}",
             f"not asked: {cell.recipe.paradigm} reads no texts, and an encoder without a text "
-            "tower can be asked nothing in words",
+            "side has no projection and can be asked nothing in words",
         )
         for cell in cells
         if CellStore(store, cell.name).is_done

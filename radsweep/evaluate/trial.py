@@ -22,7 +22,7 @@ from radsweep.errors import StoreError
 from radsweep.evaluate.encoders import Encoder
 from radsweep.evaluate.features import Request, load_features
 from radsweep.evaluate.score_rows import measured_rows
-from radsweep.evaluate.texts import asks_in_words
+from radsweep.evaluate.texts import asks_text_side
 from radsweep.keys import key_of, seed_of
 from radsweep.probes.base import Choice, Fitted, FrozenFeatures, Labelled, Probe
 from radsweep.specs import Protocol
@@ -51,7 +51,7 @@ def trial_key(unit: Unit, protocol: Protocol, corpus: str, corpus_digest: str) -
 
     Where the text side answers too, of the cell: the encoder's identity says nothing of it.
     """
-    beside = {"cell": unit.encoder.cell} if asks_in_words(unit.task, unit.probe) else {}
+    beside = {"cell": unit.encoder.cell} if asks_text_side(unit.task, unit.probe) else {}
     return key_of(
         {
             "encoder": unit.encoder.identity | beside,
@@ -197,18 +197,20 @@ class Bench:
             features = load_features(self._store, unit.encoder, request, self._corpus_digest)
             if probe.reads_images:
                 features = replace(features, images=self._images(data.split(name).rows))
-            if asks_in_words(unit.task, unit.probe):
-                features = self._in_words(unit, features, data, name)
+            if asks_text_side(unit.task, unit.probe):
+                features = self._with_text_side(unit, features, data, name)
             splits[name] = Labelled(features=features, targets=data.split(name).targets)
         return splits[name]
 
-    def _in_words(
+    def _with_text_side(
         self, unit: Unit, features: FrozenFeatures, data: TaskData, name: str
     ) -> FrozenFeatures:
-        """With reports or prompts of one split beside them."""
+        """With the images, reports or prompts of one split in the space that they share."""
         # By name, since no other trial needs timm.
         module = importlib.import_module("radsweep.evaluate.shared_space")
         asked = self._store, unit.encoder, features.pooled
+        if make_probe(unit.probe, self._protocol).reads_projection:
+            return replace(features, projected=module.projected(*asked))
         if make_task(unit.task).needs == "shared":
             shared = module.shared_space(*asked, data.split(name).targets, self._device)
             return replace(features, shared=shared)

@@ -53,7 +53,7 @@ def scored_corpus(sweep: Sweep, protocol: Protocol) -> str:
 def wanted(store: Store, sweep: Sweep, cells: Iterable[Cell]) -> list[Wanted]:
     """All score files of the finished ``cells``, cell by cell; none without a protocol.
 
-    What is asked in words is not asked of an encoder that has none, see ``texts.not_asked``.
+    What a text side answers is not asked of an encoder without one, see ``texts.not_asked``.
     """
     protocol = sweep.protocol
     if protocol is None:

@@ -96,6 +96,9 @@ class FrozenFeatures:
     """For a task that asks images for reports."""
     prompts: PromptSpace | None = None
     """For a probe that asks images for labels in words."""
+    projected: NDArray[np.float32] | None = None
+    """[n, E]: ``pooled`` in the space shared with texts, of length 1; for a probe that
+    ``reads_projection``."""
 
     def __len__(self) -> int:
         return len(self.pooled)
@@ -138,6 +141,11 @@ class Probe(ABC):
     @property
     def reads_images(self) -> bool:
         """Whether it wants the x-rays beside the features: controls do."""
+        return False
+
+    @property
+    def reads_projection(self) -> bool:
+        """Whether it wants images where an encoder learned to match texts."""
         return False
 
     def space(self) -> dict[str, Range]:

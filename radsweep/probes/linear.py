@@ -27,7 +27,7 @@ from radsweep.probes.logistic import logistic_path
 from radsweep.specs import Scalar
 
 VERSION = 2
-"""Raised with those of ``few_shot``, ``linear_mean`` and ``linear_pooled``, which compute this."""
+"""Raised with those of ``few_shot`` and the other ``linear_*``, which compute this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +119,14 @@ def read_linear(probe: str, given: Mapping[str, Scalar]) -> Settings:
 
 
 def _vectors(features: FrozenFeatures, settings: Settings) -> Tensor:
-    """float64 [n, D] or [n, 2 D]."""
+    """float64 [n, D], [n, 2 D] or [n, E]."""
+    if settings.vectors == "projected":
+        if features.projected is None:
+            raise SpecError(
+                "the probe linear_projected needs images in a space shared with texts; it answers "
+                "tasks that list it in text_probes"
+            )
+        return torch.from_numpy(features.projected).double()
     named = {"pooled": features.pooled, "mean": features.mean}
     wanted = ("pooled", "mean") if settings.vectors == "both" else (settings.vectors,)
     return torch.from_numpy(np.concatenate([named[name] for name in wanted], axis=1)).double()

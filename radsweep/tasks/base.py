@@ -19,6 +19,7 @@ from radsweep.corpus.split import patient_number
 from radsweep.errors import SpecError
 from radsweep.keys import seed_of
 from radsweep.specs import Protocol
+from radsweep.tasks.resample import interval
 
 Needs: TypeAlias = Literal["pooled", "tokens", "dense", "shared"]
 """What of a frozen encoder: two vectors an image, a small grid of vectors beside them, whole maps,
@@ -94,6 +95,25 @@ class Measurement:
     patients: float
     """Patients that the number rests on, which its interval is widened by: of a label, those with
     it or those without, whichever are fewer."""
+    is_biased: bool = False
+    """Whether its resamples are off from it as it is off on average, and its interval is moved."""
+
+    def interval(self) -> tuple[float, float] | None:
+        """Nominally 95%; None where no resample defines the number.
+
+        Average precision of few positives is too high (Boyd, Eng and Page 2013), and a resample's
+        by as much again. Of one label the interval is wide enough for both; that of a mean over
+        labels narrows with their number, and the bias does not. So it is moved by twice what the
+        median resample is off the number, which is kept inside, and never past 0 or 1.
+        ``tests/tasks/test_coverage.py`` holds it to known truths.
+        """
+        bounds = interval(self.values[1:], self.patients)
+        number = float(self.values[0])
+        if bounds is None or not self.is_biased or not np.isfinite(number):
+            return bounds
+        moved = 2 * (float(np.nanmedian(self.values[1:])) - number)
+        low, high = (min(max(bound - moved, 0.0), 1.0) for bound in bounds)
+        return min(low, number), max(high, number)
 
 
 class Task(ABC):
@@ -107,7 +127,8 @@ class Task(ABC):
     other_probes: ClassVar[tuple[str, ...]] = ()
     """Those that answer it too where the protocol asks, by giving one of their settings."""
     text_probes: ClassVar[tuple[str, ...]] = ()
-    """Those of them that ask in words: not asked of an encoder without a text tower."""
+    """Those of them that ask a text side, in words or for its projection: not of an encoder without
+    one."""
     headline: ClassVar[str]
     """The metric by whose macro mean the task is plotted first."""
     needs: ClassVar[Needs]

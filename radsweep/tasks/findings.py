@@ -17,6 +17,7 @@ from radsweep.specs import Protocol
 from radsweep.tasks.base import Measurement, Needs, Predictions, Task, TaskData
 from radsweep.tasks.labels import (
     OTHER_PROBES,
+    TEXT_PROBES,
     check_label_columns,
     label_data,
     label_predictions,
@@ -24,7 +25,7 @@ from radsweep.tasks.labels import (
     measure_labels,
 )
 
-VERSION = 2
+VERSION = 3
 PREFIX = "finding_"
 
 
@@ -36,7 +37,7 @@ class Findings(Task):
     columns: ClassVar[tuple[str, ...]] = ("finding_*",)
     probes: ClassVar[tuple[str, ...]] = ("linear",)
     other_probes: ClassVar[tuple[str, ...]] = OTHER_PROBES
-    text_probes: ClassVar[tuple[str, ...]] = ("zero_shot",)
+    text_probes: ClassVar[tuple[str, ...]] = TEXT_PROBES
     headline: ClassVar[str] = "auroc"
     needs: ClassVar[Needs] = "pooled"
 

@@ -28,7 +28,10 @@ from radsweep.tasks.base import (
 from radsweep.tasks.ranking import ranking_areas
 from radsweep.tasks.resample import macro, people, shared_people
 
-OTHER_PROBES = ("few_shot", "knn", "linear_mean", "linear_pooled", "zero_shot")
+TEXT_PROBES = ("linear_projected", "zero_shot")
+"""That ask what an encoder left of its text side."""
+
+OTHER_PROBES = ("few_shot", "knn", "linear_mean", "linear_pooled", *TEXT_PROBES)
 """That answer such a task where they are asked for."""
 
 
@@ -147,6 +150,7 @@ def measure_labels(
                 values=macro([row.values for row in rows]),
                 positives=None,
                 patients=shared_people([row.patients for row in rows]),
+                is_biased=metric == "auprc",
             ),
         )
     ]

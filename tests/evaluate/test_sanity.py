@@ -31,7 +31,7 @@ PAIRS = [
     for probe in (*kind.probes, *kind.other_probes)
     if probe not in kind.text_probes
 ]
-"""``test_zero_shot`` has those that ask in words."""
+"""``test_zero_shot`` and ``test_projected`` have those that ask the text side."""
 EXTRA = {
     "few_shot.examples": 16,
     "knn.neighbours": 20,

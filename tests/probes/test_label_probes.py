@@ -11,6 +11,7 @@ from radsweep.probes.knn import Neighbours
 from radsweep.probes.linear import Linear
 from radsweep.probes.linear_mean import LinearMean
 from radsweep.probes.linear_pooled import LinearPooled
+from radsweep.probes.linear_projected import LinearProjected
 from tests.probes import toy
 
 CPU = torch.device("cpu")
@@ -91,15 +92,21 @@ def test_with_every_example_shown_few_shot_is_the_linear_probe() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "named"),
-    [(Linear, ("pooled", "mean")), (LinearPooled, ("pooled",)), (LinearMean, ("mean",))],
+    [
+        (Linear, ("pooled", "mean")),
+        (LinearPooled, ("pooled",)),
+        (LinearMean, ("mean",)),
+        (LinearProjected, ("projected",)),
+    ],
 )
 def test_each_linear_probe_is_the_regression_on_its_own_vectors(
     kind: type[Linear], named: tuple[str, ...]
 ) -> None:
     def split(images: int, seed: int) -> Labelled:
         one, other = toy.labels(images, True, seed), toy.labels(images, False, seed)
-        both = FrozenFeatures(pooled=one.features.pooled, mean=other.features.mean[:, :5])
-        return Labelled(features=both, targets=one.targets[:, 1:])
+        vectors = {"pooled": one.features.pooled, "mean": other.features.mean[:, :5]}
+        features = FrozenFeatures(**vectors, projected=one.features.pooled[:, :7])
+        return Labelled(features=features, targets=one.targets[:, 1:])
 
     def vectors(features: FrozenFeatures) -> np.ndarray:
         return np.hstack([getattr(features, name) for name in named])
@@ -115,6 +122,12 @@ def test_each_linear_probe_is_the_regression_on_its_own_vectors(
         assert found[:, label] == pytest.approx(said, abs=1e-3)
 
 
+def test_projected_vectors_are_not_made_up_where_there_are_none() -> None:
+    train = toy.labels(20, True, 1)
+    with pytest.raises(SpecError, match="space shared with texts"):
+        LinearProjected.build({}).fit(train, train, {}, 0, CPU)
+
+
 def test_settings_that_make_no_sense_are_refused() -> None:
     for kind, given, word in (
         (Neighbours, {"vectors": "both"}, "pooled or mean"),
@@ -122,6 +135,7 @@ def test_settings_that_make_no_sense_are_refused() -> None:
         (Neighbours, {"temperature": 0.0}, "above 0"),
         (FewShot, {"examples": 0}, "at least 1"),
         (LinearMean, {"strengths": 0}, "linear_mean: 0 strengths"),
+        (Linear, {"vectors": "projected"}, "pooled, mean or both"),
     ):
         with pytest.raises(SpecError, match=word):
             kind.build(given)

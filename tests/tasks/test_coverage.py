@@ -1,5 +1,7 @@
 """Intervals against known truths: of 95% intervals, 95% must hold the truth, no more, no less."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.stats import norm, t
@@ -12,6 +14,7 @@ from radsweep.tasks.resample import interval, patient_weights, weighted_means
 SHIFT, OTHER_SHIFT = 1.2, 0.96
 """Of the scores of images that have a label, in deviations: of an encoder and of a worse one."""
 PREVALENCES = {"rare": 0.1, "common": 0.3}
+MEANS = (("auroc", MACRO), ("auprc", MACRO))
 
 
 def _true_auroc(shift: float) -> float:
@@ -34,6 +37,8 @@ def _truth() -> dict[tuple[str, str], float]:
     found["auprc", MACRO] = float(np.mean(list(auprc.values())))
     apart = _true_auroc(SHIFT) - _true_auroc(OTHER_SHIFT)
     found |= {("difference of auroc", name): apart for name in (*PREVALENCES, MACRO)}
+    less = [_true_auprc(OTHER_SHIFT, share) for share in PREVALENCES.values()]
+    found["difference of auprc", MACRO] = found["auprc", MACRO] - float(np.mean(less))
     return found | {("mean", "all"): 0.0}
 
 
@@ -73,11 +78,11 @@ def _coverage(hospitals: int, patients: int, draws: int) -> dict[tuple[str, str]
         one = _measured(data, noise, SHIFT, weights)
         noise_of_other = 0.8 * noise + 0.6 * generator.normal(size=noise.shape)
         other = _measured(data, noise_of_other, OTHER_SHIFT, weights)
-        bounds = {name: interval(row.values[1:], row.patients) for name, row in one.items()}
-        for label in (*PREVALENCES, MACRO):
-            pair = {"one": one["auroc", label], "other": other["auroc", label]}
+        bounds = {name: row.interval() for name, row in one.items()}
+        for metric, label in (*(("auroc", label) for label in PREVALENCES), *MEANS):
+            pair = {"one": one[metric, label], "other": other[metric, label]}
             row = differences(pair)[0]
-            bounds["difference of auroc", label] = row["ci_low"], row["ci_high"]
+            bounds[f"difference of {metric}", label] = row["ci_low"], row["ci_high"]
         mean = weighted_means(weights, noise[:, :1])[1:, 0]
         bounds["mean", "all"] = interval(mean, patients)
         for name, value in truth.items():
@@ -108,13 +113,11 @@ def test_where_ten_patients_or_fewer_have_a_label_they_are_rather_too_wide(patie
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("labels", "low", "high"), [(4, 0.90, 0.95), (8, 0.83, 0.90)])
-def test_of_labels_of_15_patients_a_mean_auprc_of_4_is_held_93_times_in_100_and_of_8_only_86(
-    labels: int, low: float, high: float
-) -> None:
-    """What ``rare_means`` says of a score table; average precision of so few is too high."""
+@pytest.mark.parametrize("labels", [4, 8])
+def test_the_interval_of_a_mean_auprc_of_rare_labels_makes_up_for_its_bias(labels: int) -> None:
+    """Of labels of 15 patients; unmoved, it held the truth 93 and 86 times in 100."""
     generator = np.random.default_rng(1)
-    truth, held = _true_auprc(SHIFT, 0.05), 0
+    truth, held = _true_auprc(SHIFT, 0.05), {True: 0, False: 0}
     for hospital in range(1000):
         person = np.repeat(np.arange(300), generator.integers(1, 4, 300))
         has = (generator.random((300, labels)) < 0.05)[person]
@@ -131,9 +134,32 @@ def test_of_labels_of_15_patients_a_mean_auprc_of_4_is_held_93_times_in_100_and_
         data = TaskData(labels=names, train=test, val=test, test=test, left_out={})
         weights = patient_weights(people, 199, seed=hospital)
         row = _measured(data, noise, SHIFT, weights)["auprc", MACRO]
-        below, above = interval(row.values[1:], row.patients) or (np.nan, np.nan)
-        held += below <= truth <= above
-    assert low <= held / 1000 <= high, held
+        for moved in (True, False):
+            bounds = dataclasses.replace(row, is_biased=moved).interval() or (np.nan, np.nan)
+            held[moved] += bounds[0] <= truth <= bounds[1]
+    assert held[False] < held[True]
+    assert 0.93 <= held[True] / 1000 <= 0.97, held
+
+
+def test_an_interval_is_moved_by_twice_what_resamples_are_off_and_keeps_its_number() -> None:
+    def moved(off: float, spread: float) -> tuple[tuple[float, float], tuple[float, float]]:
+        draws = 0.3 + off + spread * np.linspace(-1, 1, 1001)
+        one = Measurement(
+            label=MACRO,
+            metric="auprc",
+            values=np.array([0.3, *draws, np.nan]),
+            positives=None,
+            patients=30,
+        )
+        plain = one.interval()
+        bounds = dataclasses.replace(one, is_biased=True).interval()
+        assert plain is not None and bounds is not None
+        return plain, bounds
+
+    plain, bounds = moved(0.04, 0.1)
+    assert bounds == pytest.approx([bound - 0.08 for bound in plain])
+    _, (low, high) = moved(0.25, 0.1)
+    assert low == 0 and high == 0.3
 
 
 def test_intervals_are_no_narrower_where_few_resamples_were_drawn() -> None:
