@@ -23,6 +23,7 @@ from radsweep.models.batch_norm import held_moments
 from radsweep.paradigms.base import Paradigm
 from radsweep.pretrain import schedule
 from radsweep.pretrain.accumulate import average_gradients, backward_in_parts
+from radsweep.pretrain.clipping import clip_gradients
 from radsweep.pretrain.neighbours import Neighbours
 from radsweep.pretrain.shard import average_scalars, is_sharded
 from radsweep.specs import Cell, Recipe
@@ -179,8 +180,7 @@ def pretrain(
             assert images_at_once is not None
             terms = backward_in_parts(paradigm, batch, spent, images_at_once, autocast)
             average_gradients(paradigm, ranks.size)
-        if recipe.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(paradigm.parameters(), recipe.clip_norm)
+        clip_gradients(paradigm, recipe)
         paradigm.before_update(spent)
         optimiser.step()
         used = paradigm.schedules(spent)
