@@ -164,8 +164,9 @@ def rad_dino(start_from: str, batch_size: int = RAD_DINO_BATCH_SIZE) -> Recipe:
         weight_decay=0.04,
         weight_decay_end=0.4,
         layer_decay=0.9,
-        # Published is 3.0 for each of encoder and heads; here of all gradients together: ours.
+        # Published with DINOv2: of encoder and head each by itself.
         clip_norm=3.0,
+        clip_each_module=True,
         # Ours: published is fp16.
         precision="bf16",
         settings=settings(_RAD_DINO_PUBLISHED | _RAD_DINO_SAID | _RAD_DINO_OURS),

@@ -121,7 +121,10 @@ class Recipe:
     """Share of the budget, its last, over which a peak held until then falls linearly; None is a
     cosine from the warm-up's end on."""
     clip_norm: float | None = 1.0
-    """Global gradient norm that is clipped to; None does not clip."""
+    """Gradient norm that is clipped to; None does not clip."""
+    clip_each_module: bool = field(default=False, metadata=keys.ABSENT_IF_DEFAULT)
+    """Whether each module of the paradigm (a student, a head, a tower) is clipped by its own norm,
+    as DINOv2 does; without, all are by the norm of all gradients together."""
     layer_decay: float = 1.0
     """Learning-rate factor per layer below the top of the encoder."""
     precision: str = "fp32"
@@ -151,6 +154,10 @@ class Recipe:
             self.cooldown is None or 0 < self.cooldown <= 1 - self.warmup,
             f"cooldown is {self.cooldown}; it is a share of the budget above 0, and with a warmup "
             f"of {self.warmup} at most {1 - self.warmup:g}",
+        )
+        _require(
+            self.clip_norm is not None or not self.clip_each_module,
+            "clip_each_module without a clip_norm clips nothing; give both or neither",
         )
         _require(self.precision in ("fp32", "bf16"), f"precision {self.precision!r}; fp32 or bf16")
         _require(self.pixel_std > 0, f"pixel_std is {self.pixel_std}; it must be positive")

@@ -96,7 +96,7 @@ def test_every_field_of_a_recipe_moves_the_key() -> None:
         "image_size": 96, "pixel_mean": 0.4, "pixel_std": 0.2, "learning_rate": 2e-3,
         "weight_decay": 0.1, "weight_decay_end": 0.4, "warmup": 0.2, "final_learning_rate": 1e-6,
         "cooldown": 0.2,
-        "clip_norm": None, "layer_decay": 0.9, "precision": "bf16",
+        "clip_norm": None, "clip_each_module": True, "layer_decay": 0.9, "precision": "bf16",
         "settings": {"text_length": 32}, "paradigm": "dinov2",
     }  # fmt: skip
     assert set(others) == {field.name for field in dataclasses.fields(Recipe)}

@@ -118,7 +118,10 @@ def run(
     ] = False,
     log_to: Annotated[
         str | None,
-        typer.Option(help="Show log rows live as well: tensorboard=FOLDER, or your own module"),
+        typer.Option(
+            help="Show log rows live as well: tensorboard=FOLDER, mlflow=URL, wandb=FOLDER, or by "
+            "your own module"
+        ),
     ] = None,
     watch_spot: Annotated[
         str | None,

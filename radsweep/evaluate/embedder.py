@@ -29,7 +29,7 @@ from radsweep.evaluate.features import (
     index_of,
     missing_work,
 )
-from radsweep.models.backbone import LEVELS, Backbone, Features, build_backbone
+from radsweep.models.backbone import LEVELS, Backbone, Features, build_backbone, resized
 from radsweep.models.weights import load_start
 from radsweep.store import Store
 from radsweep.store.layout import cell_folder
@@ -142,19 +142,6 @@ class Embedder:
                 self._pixels |= fresh
         found = [fresh[row] if row in fresh else self._pixels[row] for row in rows.tolist()]
         return np.stack(found)[:, None]
-
-
-def resized(images: Tensor, size: int) -> Tensor:
-    """Square images of ``size`` pixels; those of the corpus's own size stay untouched uint8."""
-    if images.shape[-2:] == (size, size):
-        return images
-    return F.interpolate(
-        images.float() / 255,
-        size=(size, size),
-        mode="bilinear",
-        align_corners=False,
-        antialias=True,
-    ).clamp(0, 1)
 
 
 def _wanted(

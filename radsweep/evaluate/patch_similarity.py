@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from radsweep.errors import SpecError
-from radsweep.evaluate.embedder import resized
-from radsweep.models.backbone import LEVELS, Backbone
+from radsweep.models.backbone import LEVELS, Backbone, resized
 
 ALL_LEVELS = tuple(range(LEVELS))
 

@@ -21,6 +21,8 @@ class Logger(ABC):
         Args:
             where: what was given after the logger's name; an absolute path, or a URL.
             cell: its name.
+
+        Raises SpecError for a place that it cannot write to, whatever the cell.
         """
         self.where, self.cell = where, cell
 
@@ -39,7 +41,8 @@ class Logger(ABC):
 def check_log_to(log_to: str) -> str:
     """``NAME=WHERE``, a folder's path made absolute, since workers run in folders of their own.
 
-    Raises SpecError where it is not of that form, or no logger is called so.
+    Raises SpecError where it is not of that form, no logger is called so, what it writes with is
+    not installed, or it cannot write there.
     """
     name, _, where = log_to.partition("=")
     if not name or not where:
@@ -47,12 +50,38 @@ def check_log_to(log_to: str) -> str:
             f"--log-to {log_to!r} is not NAME=WHERE; for instance tensorboard=FOLDER (known: "
             f"{', '.join(parts.names('loggers'))})"
         )
-    parts.check("loggers", name)
-    return f"{name}={where if '://' in where else Path(where).absolute()}"
+    where = where if "://" in where else str(Path(where).absolute())
+    _kind(name)(where, cell="")
+    return f"{name}={where}"
 
 
 def open_logger(log_to: str, cell: str) -> Logger:
     """The logger that ``check_log_to`` passed, of a cell of this name."""
     name, _, where = log_to.partition("=")
-    kind: type[Logger] = parts.find("loggers", name)
-    return kind(where, cell)
+    return _kind(name)(where, cell)
+
+
+def _kind(name: str) -> type[Logger]:
+    try:
+        kind: type[Logger] = parts.find("loggers", name)
+    except ModuleNotFoundError as fault:
+        package = fault.name if "." in name else f"'radsweep[{name}]'"
+        raise SpecError(
+            f"--log-to {name} needs {fault.name}, which is not installed: pip install {package}, "
+            "here and on every training machine"
+        ) from fault
+    return kind
+
+
+GROUPS = ("loss", "schedule", "monitor")
+"""Beginnings of figures' names that become groups of charts."""
+
+
+def in_groups(row: Mapping[str, float | None]) -> dict[str, float]:
+    """The figures of a row that are known, ``loss_dino`` as ``loss/dino``."""
+    return {_grouped(name): value for name, value in row.items() if value is not None}
+
+
+def _grouped(figure: str) -> str:
+    group, _, rest = figure.partition("_")
+    return f"{group}/{rest}" if rest and group in GROUPS else figure

@@ -9,10 +9,8 @@ from typing import final
 
 from tensorboardX import SummaryWriter
 
-from radsweep.loggers.base import Logger
+from radsweep.loggers.base import Logger, in_groups
 
-GROUPS = ("loss", "schedule", "monitor")
-"""Beginnings of figures' names that become groups of charts."""
 FLUSH_SECONDS = 10
 
 
@@ -24,24 +22,18 @@ class TensorBoard(Logger):
 
     def write(self, row: Mapping[str, float | None]) -> None:
         """See ``Logger.write``. What an attempt that was lost wrote from here on is taken back."""
-        step = row["step"]
-        assert step is not None
+        figures = in_groups(row)
+        step = int(figures.pop("step"))
         if self._writer is None:
             folder = f"{self.where}/{self.cell}"
-            self._writer = SummaryWriter(folder, purge_step=int(step), flush_secs=FLUSH_SECONDS)
-        for name, value in row.items():
-            if name != "step" and value is not None:
-                self._writer.add_scalar(_tag(name), value, int(step))
+            self._writer = SummaryWriter(folder, purge_step=step, flush_secs=FLUSH_SECONDS)
+        for name, value in figures.items():
+            self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
         """See ``Logger.close``."""
         if self._writer is not None:
             self._writer.close()
-
-
-def _tag(figure: str) -> str:
-    group, _, rest = figure.partition("_")
-    return f"{group}/{rest}" if rest and group in GROUPS else figure
 
 
 LOGGER = TensorBoard

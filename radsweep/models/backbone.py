@@ -12,6 +12,7 @@ from typing import Any, final
 
 import timm
 import torch
+import torch.nn.functional as F
 from timm.models import group_parameters
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -275,6 +276,19 @@ class Backbone(nn.Module):
             mean=tokens[:, prefix:].mean(dim=1),
             maps=[taken[depth] for depth in levels],
         )
+
+
+def resized(images: Tensor, size: int) -> Tensor:
+    """Square images of ``size`` pixels; those of the corpus's own size stay untouched uint8."""
+    if images.shape[-2:] == (size, size):
+        return images
+    return F.interpolate(
+        images.float() / 255,
+        size=(size, size),
+        mode="bilinear",
+        align_corners=False,
+        antialias=True,
+    ).clamp(0, 1)
 
 
 def _levels(model: Any) -> list[int]:

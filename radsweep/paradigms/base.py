@@ -68,6 +68,11 @@ class Paradigm(nn.Module, ABC):
         """``losses`` under the name that DistributedDataParallel calls."""
         return self.losses(batch, spent)
 
+    def encode(self, images: Tensor) -> Tensor:
+        """Pooled features [B, D] of what is kept, of images as ``Backbone`` takes them."""
+        features: Tensor = self.encoder(images)
+        return features
+
     def before_update(self, spent: float) -> None:
         """After backward and clipping, before the optimiser steps; freezing lives here.
 

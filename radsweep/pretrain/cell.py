@@ -2,12 +2,14 @@
 
 import copy
 import importlib.metadata
+import math
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import torch
 import torch.distributed
@@ -15,16 +17,26 @@ import torch.distributed
 from radsweep import parts
 from radsweep.corpus.example import Viewer, Views
 from radsweep.corpus.manifest import Corpus
+from radsweep.corpus.reader import Reader
 from radsweep.corpus.subset import SubsetIndex, select
 from radsweep.errors import BudgetError, CellError, SpecError
 from radsweep.keys import canonical, seed_of
+from radsweep.models.backbone import resized
 from radsweep.models.batch_norm import require_global
 from radsweep.models.weights import StartWeights, encoder_digest
 from radsweep.paradigms.base import Paradigm
 from radsweep.pretrain import checkpoint, shard
 from radsweep.pretrain.chips import peak_flops
-from radsweep.pretrain.flops import flops_per_image
-from radsweep.pretrain.loop import Progress, Ranks, Row, make_optimiser, pretrain
+from radsweep.pretrain.flops import flops_per_image, forward_flops
+from radsweep.pretrain.loop import (
+    REPORT_STEPS,
+    Progress,
+    Ranks,
+    Row,
+    make_optimiser,
+    pretrain,
+)
+from radsweep.pretrain.neighbours import IMAGES, LEAST_IMAGES, Neighbours, steps_between
 from radsweep.pretrain.start import start_weights
 from radsweep.specs import Cell, Recipe
 from radsweep.store import Store
@@ -124,6 +136,7 @@ def fit(
             paradigm,
             ranks,
             lambda first, steps: make_batches(subset, paradigm.viewer(), ranks, first, steps),
+            _watcher(cell, store, subset, paradigm, ranks, per_image),
             per_image=per_image,
             checkpoint_steps=checkpoint_steps,
             report=report,
@@ -171,6 +184,7 @@ def _spend(
     paradigm: Paradigm,
     ranks: Ranks,
     batches_from: Callable[[int, int | None], Iterable[Views]],
+    watch: Callable[[Paradigm], Neighbours | None],
     *,
     per_image: float,
     checkpoint_steps: int,
@@ -193,6 +207,7 @@ def _spend(
     optimiser = make_optimiser(trained, cell.recipe)
     # Every attempt starts from the same random state; a checkpoint then overwrites it.
     torch.manual_seed(seed_of("train", cell.key, ranks.rank) % 2**63)
+    neighbours = watch(trained)
     progress = checkpoint.load(corner, trained, optimiser, ranks.device, ranks.rank)
     peak = peak_flops(_device_name(ranks), cell.recipe.precision)
     said_at, logged_at = 0.0, time.monotonic()
@@ -230,6 +245,7 @@ def _spend(
                 report=tell,
                 checkpoint=keep,
                 checkpoint_steps=checkpoint_steps,
+                neighbours=neighbours,
                 peak_images_per_second=None if peak is None else peak * ranks.size / per_image,
                 images_at_once=images_at_once,
                 activation_checkpointing=activation_checkpointing,
@@ -245,6 +261,27 @@ def _spend(
     if sharded:
         paradigm.load_state_dict(shard.whole(trained.state_dict()))
     return progress
+
+
+def _watcher(
+    cell: Cell,
+    store: Store,
+    subset: SubsetIndex,
+    paradigm: Paradigm,
+    ranks: Ranks,
+    per_image: float,
+) -> Callable[[Paradigm], Neighbours | None]:
+    """Makes what watches the neighbours of the subset's first images, from starting weights."""
+    count, size = min(IMAGES, subset.images), cell.recipe.image_size
+    if count < LEAST_IMAGES:
+        return lambda trained: None
+    forward = forward_flops(paradigm.encoder, size)
+    every = steps_between(count, forward, per_image, cell.budget.batch_size, REPORT_STEPS)
+    share = math.ceil(count / ranks.size)
+    rows = (np.arange(share) + ranks.rank * share).clip(max=count - 1)
+    pixels = [example.pixels for example in Reader(store, subset.table).examples(rows)]
+    images = resized(torch.from_numpy(np.stack(pixels)[:, None]), size)
+    return lambda trained: Neighbours(cell, trained, images, count, every)
 
 
 def require_alike(cell: Cell, devices: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from radsweep.corpus.example import Example, Stratum
 from radsweep.keys import seed_of
+from radsweep.models.backbone import Backbone
 from radsweep.models.gather import by_itself
 from radsweep.paradigms.base import Paradigm
 from radsweep.specs import Recipe
@@ -130,3 +131,11 @@ def flops_per_image(paradigm: Paradigm, recipe: Recipe) -> float:
             loss = torch.stack(list(probe.losses(batch, 0.5).values())).sum()
             torch.autograd.backward(loss)
     return float(counted.get_total_flops() / COUNTED_IMAGES)
+
+
+def forward_flops(encoder: Backbone, image_size: int) -> float:
+    """FLOPs of the encoder's way over one image of this size, on a copy of it."""
+    probe = copy.deepcopy(encoder).cpu().eval()
+    with torch.no_grad(), counter() as counted:
+        probe(torch.zeros(1, 1, image_size, image_size))
+    return float(counted.get_total_flops())

@@ -23,6 +23,8 @@ from radsweep.models.batch_norm import held_moments
 from radsweep.paradigms.base import Paradigm
 from radsweep.pretrain import schedule
 from radsweep.pretrain.accumulate import average_gradients, backward_in_parts
+from radsweep.pretrain.clipping import clip_gradients
+from radsweep.pretrain.neighbours import Neighbours
 from radsweep.pretrain.shard import average_scalars, is_sharded
 from radsweep.specs import Cell, Recipe
 
@@ -100,6 +102,7 @@ def pretrain(
     report: Callable[[Row], None],
     checkpoint: Callable[[], None],
     checkpoint_steps: int,
+    neighbours: Neighbours | None = None,
     peak_images_per_second: float | None = None,
     images_at_once: int | None = None,
     activation_checkpointing: bool = False,
@@ -119,6 +122,8 @@ def pretrain(
         report: is given a row of figures every ``REPORT_STEPS`` steps.
         checkpoint: saves ``progress`` and all state; every rank calls it at the same steps.
         checkpoint_steps: steps between checkpoints.
+        neighbours: of some images at the start, which the encoder is held against now and then;
+            None holds it against nothing.
         peak_images_per_second: at which all devices would multiply as fast as they ever can, for
             ``mfu``; None where nobody knows.
         images_at_once: of a rank's share; None encodes it as a whole. Fewer need less memory and a
@@ -175,8 +180,7 @@ def pretrain(
             assert images_at_once is not None
             terms = backward_in_parts(paradigm, batch, spent, images_at_once, autocast)
             average_gradients(paradigm, ranks.size)
-        if recipe.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(paradigm.parameters(), recipe.clip_norm)
+        clip_gradients(paradigm, recipe)
         paradigm.before_update(spent)
         optimiser.step()
         used = paradigm.schedules(spent)
@@ -208,7 +212,7 @@ def pretrain(
                 "workers": ranks.size,
             }
             progress.rows.append(row)
-            examine(cell, paradigm, row)
+            examine(cell, paradigm, row, neighbours, progress.step, spent)
             report(row)
             waited, began, last_report = 0.0, time.perf_counter(), progress.step
             if spent < 1.0 and must_leave():
@@ -228,10 +232,18 @@ def loss_figures(terms: Mapping[str, Tensor], ranks: Ranks) -> Row:
     return {"loss": sum(by_name.values())} | {f"loss_{n}": v for n, v in by_name.items()}
 
 
-def examine(cell: Cell, paradigm: Paradigm, row: Row) -> None:
-    """Add the paradigm's monitors to the row, which is in the log already, and judge both.
+def examine(
+    cell: Cell,
+    paradigm: Paradigm,
+    row: Row,
+    neighbours: Neighbours | None,
+    step: int,
+    spent: float,
+) -> None:
+    """Add monitors to the row, which is in the log already, and judge it.
 
-    Raises DivergedError where the loss is not finite, and what ``Paradigm.judge`` raises.
+    Raises DivergedError where the loss is not finite, and what ``Paradigm.judge`` and
+    ``Neighbours.judge`` raise.
     """
     loss = row["loss"]
     if loss is None or not math.isfinite(loss):
@@ -241,4 +253,9 @@ def examine(cell: Cell, paradigm: Paradigm, row: Row) -> None:
         )
     figures = paradigm.monitors()
     row.update({f"monitor_{name}": value for name, value in figures.items()})
+    kept = None if neighbours is None else neighbours.kept(paradigm, step)
+    if kept is not None:
+        row["monitor_kept_neighbours"] = kept
     paradigm.judge(figures)
+    if neighbours is not None and kept is not None:
+        neighbours.judge(kept, spent)

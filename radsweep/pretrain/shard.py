@@ -12,7 +12,7 @@ from timm.models.davit import DaVit
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils._pytree import tree_map
 
@@ -60,6 +60,7 @@ def shard(paradigm: Paradigm, device: torch.device) -> None:
             if next(block.parameters(), None) is not None:
                 fully_shard(block, mesh=mesh)
     fully_shard(paradigm, mesh=mesh, ignored_params=set(_scalars(paradigm)))
+    register_fsdp_forward_method(paradigm, "encode")
 
 
 def is_sharded(paradigm: Paradigm) -> bool:

@@ -69,12 +69,18 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def write_corpus(
-    store: Store, *, masks: bool = True, reports: bool = True, blank: bool = False
+    store: Store,
+    *,
+    masks: bool = True,
+    reports: bool = True,
+    blank: bool = False,
+    pretrain: int = SPLITS["pretrain"],
 ) -> None:
-    """``blank`` x-rays show nothing of what is said of them."""
+    """``blank`` x-rays show nothing of what is said of them; ``pretrain`` patients."""
     generator = np.random.default_rng(0)
     rows, shard = [], b""
-    for split, patients in SPLITS.items():
+    patients_of = {**SPLITS, "pretrain": pretrain}
+    for split, patients in patients_of.items():
         for patient in range(patients):
             for image in range(2):
                 pixels, drawn, labels = paint(generator)
@@ -109,7 +115,7 @@ def write_corpus(
         "mask_classes": list(MASKS) if masks else [],
         "reports": manifest["report"].count(),
         "manifest_digest": "toy",
-        "splits": {name: {"images": 2 * patients} for name, patients in SPLITS.items()},
+        "splits": {name: {"images": 2 * patients} for name, patients in patients_of.items()},
     }
     store.write_json(corpus_file(CORPUS, "card.json"), card)
 

@@ -100,7 +100,7 @@ def test_every_number_of_the_log_of_record_goes_live_and_no_word_of_the_corpus(
 @pytest.mark.parametrize(
     ("log_to", "reason"),
     [
-        ("tensorboard", "not NAME=WHERE.*known: tensorboard"),
+        ("tensorboard", "not NAME=WHERE.*known: mlflow, tensorboard, wandb"),
         ("tensorboard=", "not NAME=WHERE"),
         ("=folder", "not NAME=WHERE"),
         ("tensorbord=folder", "no logger named 'tensorbord'; did you mean 'tensorboard'"),

@@ -180,3 +180,30 @@ def test_only_a_clear_collapse_is_an_error() -> None:
     one = health(scores(32, 16), many, single, torch.tensor(0.0))
     with pytest.raises(CollapsedError, match=r"choose 1\.000 of 8 prototypes"):
         judge(one, limits, "now")
+
+
+@pytest.mark.parametrize(
+    ("settings", "remedies"),
+    [
+        (
+            Settings(),
+            "Use targets=sinkhorn, head_batch_norm=True, prototypes=4096 (now 65536), "
+            "head_warmup=0.1, a lower learning_rate or a larger batch_size",
+        ),
+        (
+            Settings(targets="sinkhorn", head_batch_norm=True, prototypes=4096),
+            "Use head_warmup=0.1, a lower learning_rate or a larger batch_size",
+        ),
+        (
+            Settings(targets="sinkhorn", head_batch_norm=True, prototypes=64, head_warmup=0.1),
+            "Use a lower learning_rate or a larger batch_size",
+        ),
+    ],
+)
+def test_a_collapsed_cell_is_advised_to_do_what_it_has_not_done(
+    settings: Settings, remedies: str
+) -> None:
+    lost = {"teacher_entropy": 0.0, "cls_cosine": 1.0, "prototypes_used": 1.0}
+    with pytest.raises(CollapsedError) as raised:
+        judge(lost, settings, "now")
+    assert str(raised.value).endswith(": the encoder does not tell images apart. " + remedies)

@@ -21,6 +21,7 @@ from radsweep.paradigms.dino_head import heads_state
 from radsweep.paradigms.dinov2 import DinoV2
 from radsweep.pretrain import schedule
 from radsweep.pretrain.cell import build
+from radsweep.pretrain.clipping import clip_gradients
 from radsweep.pretrain.flops import counter
 from radsweep.pretrain.loop import make_optimiser
 from radsweep.specs import Recipe
@@ -81,8 +82,7 @@ def step(paradigm: Paradigm, recipe: Recipe, images: int) -> Step:
         loss.backward()
     after = resident_gib(peak=True)
     gib = None if before is None or after is None else after - before
-    assert recipe.clip_norm is not None
-    torch.nn.utils.clip_grad_norm_(paradigm.parameters(), recipe.clip_norm)
+    clip_gradients(paradigm, recipe)
     paradigm.before_update(0.5)
     optimiser.step()
     paradigm.after_step(0.5)
