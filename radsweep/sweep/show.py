@@ -91,14 +91,13 @@ class TerminalObserver:
 
     def __init__(self, store: Store, console: Console, bars: Progress) -> None:
         self._store, self._console, self._bars = store, console, bars
-        self._missing: dict[str, Cell] = {}
+        self._begun: dict[str, Cell] = {}
         self._ended = 0
         self._training: TaskID | None = None
         self._grid: TaskID | None = None
 
     def cells(self, cells: tuple[Cell, ...], done: int) -> None:
         """A bar whose unit is a percent of a cell, so that the ETA moves before the first ends."""
-        self._missing = {cell.name: cell for cell in cells}
         if cells:
             self._training = self._bars.add_task(
                 f"pretraining {len(cells)} cells", total=100 * len(cells), note=""
@@ -107,11 +106,12 @@ class TerminalObserver:
             self._console.print(f"[dim]{done} cells were done before[/dim]")
 
     def cell_began(self, cell: Cell) -> None:
-        """Nothing: the bar shows it once it says of itself that it runs."""
+        """The bar shows it once it says of itself that it runs."""
+        self._begun[cell.name] = cell
 
     def cell_ended(self, cell: Cell, state: str, reason: str | None) -> None:
         """A line with the cell's figures, or with what went wrong."""
-        self._missing.pop(cell.name, None)
+        self._begun.pop(cell.name, None)
         self._ended += 1
         style = STATE_STYLES.get(state, "white")
         note = reason or ""
@@ -133,7 +133,7 @@ class TerminalObserver:
             return
         spent = 0.0
         running = []
-        for name, cell in list(self._missing.items()):
+        for name, cell in list(self._begun.items()):
             said = CellStore(self._store, name).state()
             if said["state"] == "running":
                 spent += said.get("spent") or 0.0
