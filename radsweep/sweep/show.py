@@ -47,6 +47,9 @@ TASKS_ABREAST = 4
 LONG_WAIT = 0.2
 """Share of a cell's time that is worth a word where it waits for images."""
 
+SLOW_TIMES = 1.3
+"""Of the others' time: a process that takes so much longer is worth a word."""
+
 
 class TimeLeftColumn(ProgressColumn):
     """What is left at the mean rate so far: rich's own takes the last burst for the rate.
@@ -237,11 +240,17 @@ def plan_table(plan: Plan) -> Table:
 
 def _why(row: dict[str, Any]) -> str:
     """Why a cell failed, or what keeps one that runs."""
-    wait: float | None = row["data_wait"]
-    if row["reason"] is not None or row["state"] != "running" or wait is None or wait < LONG_WAIT:
+    if row["reason"] is not None or row["state"] != "running":
         return row["reason"] or ""
-    more = f": {1 / (1 - wait):.1f} times the --stream-cpus would do" if wait < 1 else ""
-    return f"waits for images {wait:.0%} of the time{more}"
+    said, wait, times = [], row["data_wait"] or 0.0, row["slowest_times"] or 1.0
+    if wait >= LONG_WAIT:
+        more = f": {1 / (1 - wait):.1f} times the --stream-cpus would do" if wait < 1 else ""
+        said.append(f"waits for images {wait:.0%} of the time{more}")
+    if times >= SLOW_TIMES:
+        who = f"worker {row['slowest_rank'] + 1} of {row['workers']:.0f}"
+        where = f"on {row['slowest_host']}"
+        said.append(f"{who}, {where}, takes {times:.1f} times the others' time: all wait")
+    return "; ".join(said)
 
 
 def status_table(sweep: str, cells: pl.DataFrame) -> Table:
