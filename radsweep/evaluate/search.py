@@ -5,6 +5,7 @@ protocol's and the task's. No Ray here: a grid asks for the next step, runs it w
 and tells how it went.
 """
 
+import heapq
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -38,11 +39,11 @@ class _Progress:
 
     space: Mapping[str, Range]
     trials: int
-    study: optuna.Study
+    seed: int
+    study: optuna.Study | None = None
+    """From its first step to its last: those of thousands of units are hundreds of megabytes."""
     begun: int = 0
     finished: int = 0
-    busy: bool = False
-    ended: bool = False
     tries: int = 0
     again: Step | None = None
     asked: optuna.trial.Trial | None = None
@@ -65,49 +66,49 @@ class Schedule:
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._units = [
-            _Progress(space=space, trials=_trials(space, trials), study=_study(space, seed))
+            _Progress(space=space, trials=_trials(space, trials), seed=seed)
             for space, seed in zip(spaces, seeds, strict=True)
         ]
+        self._free = list(range(len(self._units)))
+        """A heap of the units that wait for nothing, so that none is looked for among all."""
+        self._left = len(self._units)
+        self.done = 0
+        """Steps that ended; a unit that failed has none left."""
         self.failures: dict[int, str] = {}
         """Unit -> why it has no scores."""
         self.total = sum(unit.trials + 1 for unit in self._units)
         """Steps of all units."""
 
     @property
-    def done(self) -> int:
-        """Steps that ended; a unit that failed has none left."""
-        return sum(unit.trials + 1 if unit.ended else unit.finished for unit in self._units)
-
-    @property
     def is_done(self) -> bool:
         """Whether every unit ended, one way or the other."""
-        return all(unit.ended for unit in self._units)
+        return self._left == 0
 
     @property
     def ready(self) -> int:
         """Steps that ``next`` would give before one of them ends: one a unit at most."""
-        return sum(not (unit.busy or unit.ended) for unit in self._units)
+        return len(self._free)
 
     def next(self) -> Step | None:
         """The next step, or None while all that is left waits for a step that is running."""
-        for number, unit in enumerate(self._units):
-            if unit.busy or unit.ended:
-                continue
-            unit.busy = True
-            return unit.again or self._fresh(number, unit)
-        return None
+        if not self._free:
+            return None
+        number = heapq.heappop(self._free)
+        unit = self._units[number]
+        return unit.again or self._fresh(number, unit)
 
     def _fresh(self, number: int, unit: _Progress) -> Step:
         if unit.begun < unit.trials:
             unit.begun += 1
+            unit.study = unit.study or _study(unit.space, unit.seed)
             unit.asked = unit.study.ask({name: _scale(r) for name, r in unit.space.items()})
             return Step(unit=number, choice=dict(unit.asked.params), is_final=False)
         return Step(unit=number, choice=_best(unit), is_final=True)
 
     def put_back(self, step: Step) -> None:
         """A step that ``next`` gave is not run after all: it is the first that is given again."""
-        unit = self._units[step.unit]
-        unit.busy, unit.again = False, step
+        self._units[step.unit].again = step
+        heapq.heappush(self._free, step.unit)
 
     def tell(self, step: Step, score: float | None, error: str | None) -> None:
         """How a step went.
@@ -118,36 +119,44 @@ class Schedule:
             error: why it failed, else None; the first failure of a step is tried again.
         """
         unit = self._units[step.unit]
-        unit.busy = False
         if error is not None and unit.tries + 1 < TRIES:
             unit.tries += 1
-            unit.again = replace(step, is_retry=True)
+            self.put_back(replace(step, is_retry=True))
             return
         unit.tries, unit.again = 0, None
-        if error is not None:
+        if error is not None or step.is_final:
             self._end(step.unit, error)
             return
-        unit.finished += 1
-        if step.is_final:
-            unit.ended = True
+        self._learn(step, unit, score)
+        if unit.begun == unit.trials and not unit.scored:
+            self._end(step.unit, "no setting of the search gave a finite score on val")
             return
-        assert score is not None and unit.asked is not None
+        unit.finished += 1
+        self.done += 1
+        heapq.heappush(self._free, step.unit)
+
+    def _learn(self, step: Step, unit: _Progress, score: float | None) -> None:
+        assert score is not None and unit.asked is not None and unit.study is not None
         if math.isfinite(score):
             unit.study.tell(unit.asked, score)
             unit.scored.append((score, step.choice))
         else:
             # A learning rate may be too high for one encoder: that is an answer, not a fault.
             unit.study.tell(unit.asked, state=optuna.trial.TrialState.FAIL)
-        if unit.begun == unit.trials and not unit.scored:
-            self._end(step.unit, "no setting of the search gave a finite score on val")
 
     def give_up(self, unit: int, reason: str) -> None:
         """End a unit before its first step."""
+        self._free.remove(unit)
+        heapq.heapify(self._free)
         self._end(unit, reason)
 
-    def _end(self, number: int, reason: str) -> None:
-        self._units[number].ended = True
-        self.failures[number] = reason
+    def _end(self, number: int, reason: str | None) -> None:
+        unit = self._units[number]
+        unit.study = unit.asked = None
+        self._left -= 1
+        self.done += unit.trials + 1 - unit.finished
+        if reason is not None:
+            self.failures[number] = reason
 
 
 def _trials(space: Mapping[str, Range], trials: int) -> int:

@@ -3,6 +3,7 @@
 import copy
 import importlib.metadata
 import math
+import socket
 import tempfile
 import time
 from collections import Counter
@@ -198,7 +199,8 @@ def _spend(
 ) -> Progress:
     """Train to the end of the budget, from the newest checkpoint; leave the log however it ends."""
     steps = cell.budget.steps_for(per_image)
-    require_alike(cell, _all_devices(ranks))
+    require_alike(cell, _of_all_ranks(_device_name(ranks), ranks))
+    hosts = _of_all_ranks(socket.gethostname(), ranks)
     trained = copy.deepcopy(paradigm) if sharded else paradigm
     if sharded:
         # Block by block to the device, which may not have room for all.
@@ -220,6 +222,8 @@ def _spend(
                 "workers": progress.workers,
                 "device": _device_name(ranks),
             }
+            if row["slowest_rank"] is not None:
+                where["slowest_host"] = hosts[int(row["slowest_rank"])]
             corner.set_state("running", **where, **{key: row[key] for key in TOLD})
         if ranks.rank == 0 and time.monotonic() - logged_at > LOG_SECONDS:
             logged_at = time.monotonic()
@@ -303,10 +307,10 @@ def require_alike(cell: Cell, devices: Sequence[str]) -> None:
         )
 
 
-def _all_devices(ranks: Ranks) -> list[str]:
-    names = [_device_name(ranks)] * ranks.size
+def _of_all_ranks(name: str, ranks: Ranks) -> list[str]:
+    names = [name] * ranks.size
     if ranks.size > 1:
-        torch.distributed.all_gather_object(names, _device_name(ranks))
+        torch.distributed.all_gather_object(names, name)
     return names
 
 
@@ -316,7 +320,7 @@ def _device_name(ranks: Ranks) -> str:
 
 TOLD = (
     *("spent", "step", "images_seen", "seconds"),
-    *("loss", "images_per_second", "data_wait", "mfu"),
+    *("loss", "images_per_second", "data_wait", "mfu", "slowest_rank", "slowest_times"),
 )
 """Figures of a log row that ``state.json`` repeats while the cell runs."""
 

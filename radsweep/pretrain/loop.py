@@ -26,6 +26,7 @@ from radsweep.pretrain.accumulate import average_gradients, backward_in_parts
 from radsweep.pretrain.clipping import clip_gradients
 from radsweep.pretrain.neighbours import Neighbours
 from radsweep.pretrain.shard import average_scalars, is_sharded
+from radsweep.pretrain.slowest import BackwardClock, Laggard, of_all_ranks
 from radsweep.specs import Cell, Recipe
 
 Row = dict[str, float | None]
@@ -149,6 +150,8 @@ def pretrain(
         tower.checkpoint_activations()
     for tower in paradigm.towers() if compile_blocks else ():
         tower.compile_blocks()
+    clock = BackwardClock(paradigm, ranks.device) if ranks.size > 1 and not sharded else None
+    laggard = Laggard()
     incoming = iter(batches)
     waited, began, last_report = 0.0, time.perf_counter(), progress.step
     spent = share_spent(cell, steps, progress, ranks)
@@ -167,6 +170,8 @@ def pretrain(
         waited += time.perf_counter() - asked
         batch = to_device(views, ranks.device)
 
+        if clock is not None and (progress.step + 1) % REPORT_STEPS == 0:
+            clock.start()
         rate, decay = schedule.apply(optimiser, recipe, spent)
         optimiser.zero_grad(set_to_none=True)
         if whole:
@@ -194,11 +199,15 @@ def pretrain(
         if progress.step % REPORT_STEPS == 0 or spent >= 1.0:
             elapsed, taken = time.perf_counter() - began, progress.step - last_report
             per_second = taken * cell.budget.batch_size / elapsed
+            losses = loss_figures(terms, ranks)
+            alone = 0.0 if clock is None else clock.seconds()
+            waits, backwards = of_all_ranks((waited, alone), ranks.device)
+            slowest, times = laggard.add(backwards) or (None, None)
             row: Row = {
                 "step": progress.step,
                 "images_seen": progress.step * cell.budget.batch_size,
                 "spent": spent,
-                **loss_figures(terms, ranks),
+                **losses,
                 "learning_rate": rate,
                 "weight_decay": decay,
                 **{f"schedule_{name}": value for name, value in used.items()},
@@ -206,10 +215,13 @@ def pretrain(
                 "mfu": None
                 if peak_images_per_second is None
                 else per_second / peak_images_per_second,
-                "data_wait": waited / elapsed,
-                "data_wait_seconds": waited,
+                # Of the rank that waits longest: the others wait for it.
+                "data_wait": min(1.0, max(waits) / elapsed),
+                "data_wait_seconds": max(waits),
                 "seconds": progress.seconds,
                 "workers": ranks.size,
+                "slowest_rank": slowest,
+                "slowest_times": times,
             }
             progress.rows.append(row)
             examine(cell, paradigm, row, neighbours, progress.step, spent)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from radsweep.errors import SpecError
 from radsweep.pretrain.worker import Workers
@@ -54,6 +55,7 @@ class Ledger:
         self._plans: dict[str, CellPlan] = {plan.cell: plan for plan in planned}
         self._clock, self._began = clock, clock()
         self._started: set[str] = set()
+        self._paid: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def refuses(self, cell: Cell) -> str | None:
@@ -69,15 +71,24 @@ class Ledger:
 
     def committed_usd(self, but: str | None = None) -> float:
         """Spent by cells that ended, and planned for those under way, but for one cell's."""
-        return sum(self._usd(plan) for name, plan in self._plans.items() if name != but)
+        # Cell by cell only those that are under way: the store would be asked a million things
+        # for a sweep of a thousand cells.
+        begun = set(self._store.names("cells"))
+        others = (plan for name, plan in self._plans.items() if name != but)
+        return sum(self._usd(plan, plan.cell in begun) for plan in others)
 
-    def _usd(self, plan: CellPlan) -> float:
+    def _usd(self, plan: CellPlan, has_begun: bool) -> float:
         """Measured where the cell is done; else the planned cost of what it did or will do."""
+        if plan.cell in self._paid:
+            return self._paid[plan.cell]
         corner = CellStore(self._store, plan.cell)
-        if corner.is_done:
+        if has_begun and corner.is_done:
             record = corner.record()
-            return self._limits.machine.usd(record.seconds * record.workers / 3600)
-        said = corner.state()
+            self._paid[plan.cell] = usd = self._limits.machine.usd(
+                record.seconds * record.workers / 3600
+            )
+            return usd
+        said: dict[str, Any] = corner.state() if has_begun else {"state": "waiting"}
         if said["state"] == "running":
             return plan.usd
         share: float = said.get("spent") or 0.0

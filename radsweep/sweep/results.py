@@ -33,6 +33,9 @@ CELLS = pl.Schema(
         "loss": pl.Float64,
         "workers": pl.Float64,
         "device": pl.String,
+        "slowest_rank": pl.Int64,
+        "slowest_host": pl.String,
+        "slowest_times": pl.Float64,
         "reason": pl.String,
         "finished_at": pl.String,
     }
@@ -138,11 +141,14 @@ def _cell_row(cell: Cell, record: Record | None, said: dict[str, Any] | None) ->
             "finished_at": record.finished_at,
         }
     assert said is not None
-    told = ("spent", "images_seen", "seconds", "images_per_second", "data_wait", "mfu", "loss")
+    told = (
+        *("spent", "images_seen", "seconds", "images_per_second", "data_wait", "mfu", "loss"),
+        *("workers", "device", "slowest_rank", "slowest_host", "slowest_times", "reason"),
+    )
     return row | {
         "state": said["state"],
         "steps": said.get("step"),
-        **{name: said.get(name) for name in (*told, "workers", "device", "reason")},
+        **{name: said.get(name) for name in told},
     }
 
 

@@ -47,6 +47,9 @@ TASKS_ABREAST = 4
 LONG_WAIT = 0.2
 """Share of a cell's time that is worth a word where it waits for images."""
 
+SLOW_TIMES = 1.3
+"""Of the others' time: a process that takes so much longer is worth a word."""
+
 
 class TimeLeftColumn(ProgressColumn):
     """What is left at the mean rate so far: rich's own takes the last burst for the rate.
@@ -91,14 +94,13 @@ class TerminalObserver:
 
     def __init__(self, store: Store, console: Console, bars: Progress) -> None:
         self._store, self._console, self._bars = store, console, bars
-        self._missing: dict[str, Cell] = {}
+        self._begun: dict[str, Cell] = {}
         self._ended = 0
         self._training: TaskID | None = None
         self._grid: TaskID | None = None
 
     def cells(self, cells: tuple[Cell, ...], done: int) -> None:
         """A bar whose unit is a percent of a cell, so that the ETA moves before the first ends."""
-        self._missing = {cell.name: cell for cell in cells}
         if cells:
             self._training = self._bars.add_task(
                 f"pretraining {len(cells)} cells", total=100 * len(cells), note=""
@@ -107,11 +109,12 @@ class TerminalObserver:
             self._console.print(f"[dim]{done} cells were done before[/dim]")
 
     def cell_began(self, cell: Cell) -> None:
-        """Nothing: the bar shows it once it says of itself that it runs."""
+        """The bar shows it once it says of itself that it runs."""
+        self._begun[cell.name] = cell
 
     def cell_ended(self, cell: Cell, state: str, reason: str | None) -> None:
         """A line with the cell's figures, or with what went wrong."""
-        self._missing.pop(cell.name, None)
+        self._begun.pop(cell.name, None)
         self._ended += 1
         style = STATE_STYLES.get(state, "white")
         note = reason or ""
@@ -133,7 +136,7 @@ class TerminalObserver:
             return
         spent = 0.0
         running = []
-        for name, cell in list(self._missing.items()):
+        for name, cell in list(self._begun.items()):
             said = CellStore(self._store, name).state()
             if said["state"] == "running":
                 spent += said.get("spent") or 0.0
@@ -237,11 +240,17 @@ def plan_table(plan: Plan) -> Table:
 
 def _why(row: dict[str, Any]) -> str:
     """Why a cell failed, or what keeps one that runs."""
-    wait: float | None = row["data_wait"]
-    if row["reason"] is not None or row["state"] != "running" or wait is None or wait < LONG_WAIT:
+    if row["reason"] is not None or row["state"] != "running":
         return row["reason"] or ""
-    more = f": {1 / (1 - wait):.1f} times the --stream-cpus would do" if wait < 1 else ""
-    return f"waits for images {wait:.0%} of the time{more}"
+    said, wait, times = [], row["data_wait"] or 0.0, row["slowest_times"] or 1.0
+    if wait >= LONG_WAIT:
+        more = f": {1 / (1 - wait):.1f} times the --stream-cpus would do" if wait < 1 else ""
+        said.append(f"waits for images {wait:.0%} of the time{more}")
+    if times >= SLOW_TIMES:
+        who = f"worker {row['slowest_rank'] + 1} of {row['workers']:.0f}"
+        where = f"on {row['slowest_host']}"
+        said.append(f"{who}, {where}, takes {times:.1f} times the others' time: all wait")
+    return "; ".join(said)
 
 
 def status_table(sweep: str, cells: pl.DataFrame) -> Table:

@@ -190,6 +190,22 @@ def test_status_says_of_a_cell_that_waits_for_images_what_would_help(
             assert said == ["", wanted if is_said else "", ""]
 
 
+def test_status_names_the_process_that_the_others_wait_for(store: Store, sweep: Sweep) -> None:
+    corner = CellStore(store, sweep.cells()[1].name)
+    with corner.lease():
+        for times, wait, wanted in (
+            (1.1, 0.0, ""),
+            (2.13, 0.0, "worker 3 of 4, on node-c, takes 2.1 times the others' time: all wait"),
+            (2.13, 1.0, "waits for images 100% of the time; worker 3 of 4, on node-c, takes"),
+        ):
+            who = {"slowest_rank": 2, "slowest_times": times, "workers": 4.0}
+            corner.set_state("running", data_wait=wait, slowest_host="node-c", **who)
+            cells = read_cells(sweep, store)
+            assert cells["slowest_rank"][1] == 2 and cells["slowest_host"][1] == "node-c"
+            said = list(status_table("hand", cells).columns[2].cells)[1]
+            assert str(said).startswith(wanted) and bool(said) == bool(wanted)
+
+
 def test_scores_are_a_table_a_csv_and_a_parquet_file(
     store: Store, sweep: Sweep, tmp_path: Path
 ) -> None:

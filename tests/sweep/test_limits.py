@@ -1,6 +1,7 @@
 """A run that reaches its limit of money or time stops between cells; the training is put in."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,29 @@ def test_a_second_run_counts_what_the_first_spent_and_a_higher_limit_goes_on(
     assert len(failures) == 2 and len(training) == 2
     failures, _ = pretrain(sweep, store, limits_of(sweep, max_usd=6.0))
     assert failures == [] and len(training) == 4
+
+
+def test_of_a_thousand_cells_the_store_is_asked_of_those_that_have_begun(
+    sweep: Sweep, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = dataclasses.replace(sweep, seeds=tuple(range(1000)))
+    done, begun, next_one, *_ = large.cells()[1:]
+    finish(store, done, hours=1.0)
+    CellStore(store, begun.name).set_state("failed", spent=0.5, reason="no")
+    ledger = Ledger(large, store, limits_of(sweep, max_usd=100), run.one_worker)
+    assert ledger.committed_usd() == pytest.approx(3.0)
+    asked: list[str] = []
+    patiently = Store._patiently
+
+    def listened(self: Store, path: str, do: Callable[[], object]) -> object:
+        asked.append(path)
+        return patiently(self, path, do)
+
+    monkeypatch.setattr(Store, "_patiently", listened)
+    assert ledger.refuses(next_one) is None
+    assert ledger.committed_usd() == pytest.approx(5.0)
+    assert 0 < len(asked) < 20
+    assert {path for path in asked if done.name in path} == set()
 
 
 def test_cells_side_by_side_count_each_others_planned_cost(sweep: Sweep, store: Store) -> None:
