@@ -214,17 +214,23 @@ def _spend(
     peak = peak_flops(_device_name(ranks), cell.recipe.precision)
     said_at, logged_at = 0.0, time.monotonic()
 
+    def say(row: Row) -> None:
+        where: dict[str, float | str] = {
+            "workers": progress.workers,
+            "device": _device_name(ranks),
+        }
+        if row["slowest_rank"] is not None:
+            where["slowest_host"] = hosts[int(row["slowest_rank"])]
+        # JSON has no word for the loss of a cell that diverged.
+        figures = {key: row[key] for key in TOLD}
+        known = {key: v for key, v in figures.items() if v is None or math.isfinite(v)}
+        corner.set_state("running", **where, **known)
+
     def tell(row: Row) -> None:
         nonlocal said_at, logged_at
         if ranks.rank == 0 and time.monotonic() - said_at > STATE_SECONDS:
             said_at = time.monotonic()
-            where: dict[str, float | str] = {
-                "workers": progress.workers,
-                "device": _device_name(ranks),
-            }
-            if row["slowest_rank"] is not None:
-                where["slowest_host"] = hosts[int(row["slowest_rank"])]
-            corner.set_state("running", **where, **{key: row[key] for key in TOLD})
+            say(row)
         if ranks.rank == 0 and time.monotonic() - logged_at > LOG_SECONDS:
             logged_at = time.monotonic()
             _save_log(corner, progress)
@@ -258,9 +264,11 @@ def _spend(
             )
             audit(cell, per_image, progress)
         except CellError:
-            # Why a cell was lost is to be seen in its curves.
+            # Why a cell was lost is to be seen in its curves, and how far it had come.
             if ranks.rank == 0:
                 _save_log(corner, progress)
+                if progress.rows:
+                    say(progress.rows[-1])
             raise
     if sharded:
         paradigm.load_state_dict(shard.whole(trained.state_dict()))

@@ -1,6 +1,7 @@
 """From a cell to what lies in the store: its log, how it ends, and why."""
 
 import itertools
+import json
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -218,6 +219,9 @@ def test_a_collapsed_cell_stops_and_its_log_shows_why(
     (table,) = Path(tmp_path).rglob("steps.parquet")
     rows = pl.read_parquet(table)
     assert rows["spent"][-1] < 1.0 and rows["monitor_prototypes_used"][-1] is not None
+    # How far it came is what it cost.
+    (state,) = Path(tmp_path).rglob("state.json")
+    assert json.loads(state.read_text())["spent"] == rows["spent"][-1]
     assert not list(Path(tmp_path).rglob("encoder.safetensors"))
 
 
@@ -226,7 +230,11 @@ def test_a_diverged_cell_leaves_its_log(tmp_path: Path) -> None:
     with pytest.raises(DivergedError):
         trained(tmp_path, made, Budget(steps=20, batch_size=BATCH))
     (table,) = Path(tmp_path).rglob("steps.parquet")
-    assert not np.isfinite(pl.read_parquet(table)["loss"][-1])
+    rows = pl.read_parquet(table)
+    assert not np.isfinite(rows["loss"][-1])
+    (state,) = Path(tmp_path).rglob("state.json")
+    said = json.loads(state.read_text())
+    assert said["step"] == rows["step"][-1] and "loss" not in said
 
 
 @pytest.mark.parametrize(
