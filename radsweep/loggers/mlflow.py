@@ -1,12 +1,12 @@
-"""Curves in MLflow: ``run --log-to mlflow=URI``, then ``mlflow ui --backend-store-uri URI``.
+"""Curves in MLflow: ``run --log-to mlflow=URL``, a server's or ``sqlite:////shared/runs.db``.
 
-A server's URL, or a database such as ``sqlite:////shared/runs.db``. Each cell is one run, of its
-name, in the experiment ``radsweep``. Who may write is said by MLflow's own environment variables,
-on every training machine.
+Each cell is one run, of its name, in the experiment ``radsweep``. Who may write is said by MLflow's
+own environment variables, on every training machine.
 """
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import final
 
 from mlflow import MlflowClient
@@ -24,11 +24,9 @@ class Mlflow(Logger):
     """Writes each figure as a metric over steps."""
 
     _client: MlflowClient | None = None
-    _run: str
-    _last_step: int
 
     def __init__(self, where: str, cell: str) -> None:
-        """See ``Logger``; MLflow itself gave up plain folders."""
+        """See ``Logger``."""
         super().__init__(where, cell)
         if "://" not in where or where.startswith("file:"):
             raise SpecError(
@@ -55,24 +53,14 @@ class Mlflow(Logger):
 
 def _run_of(client: MlflowClient, cell: str) -> tuple[str, int]:
     """The cell's run, made where there is none, and the last step that it knows."""
-    place = _experiment(client)
+    with suppress(MlflowException):  # Made before, or by another cell just now.
+        client.create_experiment(EXPERIMENT)
+    place = client.get_experiment_by_name(EXPERIMENT).experiment_id
     for run in client.search_runs([place], f"attributes.run_name = '{cell}'"):
         client.update_run(run.info.run_id, status="RUNNING")
         known = client.get_metric_history(run.info.run_id, "spent")
         return run.info.run_id, max((metric.step for metric in known), default=-1)
     return client.create_run(place, run_name=cell).info.run_id, -1
-
-
-def _experiment(client: MlflowClient) -> str:
-    try:
-        identifier: str = client.create_experiment(EXPERIMENT)
-    except MlflowException:
-        # Others came first, this time or long ago.
-        found = client.get_experiment_by_name(EXPERIMENT)
-        if found is None:
-            raise
-        identifier = found.experiment_id
-    return identifier
 
 
 LOGGER = Mlflow

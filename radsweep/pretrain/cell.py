@@ -283,12 +283,18 @@ def _watcher(
     ranks: Ranks,
     per_image: float,
 ) -> Callable[[Paradigm], Neighbours | None]:
-    """Makes what watches the neighbours of the subset's first images, from starting weights."""
+    """Makes what watches the neighbours of the subset's first images, from starting weights.
+
+    None where these are too few, or the budget has no room for one measurement.
+    """
     count, size = min(IMAGES, subset.images), cell.recipe.image_size
     if count < LEAST_IMAGES:
         return lambda trained: None
     forward = forward_flops(paradigm.encoder, size)
     every = steps_between(count, forward, per_image, cell.budget.batch_size, REPORT_STEPS)
+    steps = cell.budget.steps_for(per_image)
+    if steps is not None and steps < every:
+        return lambda trained: None
     share = math.ceil(count / ranks.size)
     rows = (np.arange(share) + ranks.rank * share).clip(max=count - 1)
     pixels = [example.pixels for example in Reader(store, subset.table).examples(rows)]

@@ -4,6 +4,7 @@ import getpass
 import json
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,17 @@ def records(data: bytes) -> Iterator[Any]:
             record = b""
 
 
+def whole(file: Path) -> list[Any]:
+    """All records, once the process that writes them has come to the end."""
+    deadline = time.monotonic() + 120
+    while True:
+        found = list(records(file.read_bytes()))
+        if found and found[-1].HasField("exit"):
+            return found
+        assert time.monotonic() < deadline, f"{file} has no end: {len(found)} records"
+        time.sleep(0.1)
+
+
 def test_a_cell_is_one_run_whose_file_has_its_numbers_and_nothing_of_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -51,7 +63,7 @@ def test_a_cell_is_one_run_whose_file_has_its_numbers_and_nothing_of_the_machine
         logger.write(row)
     logger.close()
     (file,) = (tmp_path / "curves").rglob("*.wandb")
-    found = list(records(file.read_bytes()))
+    found = whole(file)
     (run,) = [record.run for record in found if record.HasField("run")]
     assert (run.run_id, run.display_name, run.project) == (CELL, CELL, "curves")
     history = [

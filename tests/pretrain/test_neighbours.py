@@ -260,6 +260,11 @@ def _made(folder: Path) -> Path:
     return folder
 
 
+def test_a_budget_that_has_no_room_for_it_is_not_watched(tmp_path: Path) -> None:
+    _, rows = run(tmp_path / "store", CASES["clip"])
+    assert "monitor_kept_neighbours" not in rows.columns and len(rows) == STEPS // REPORT_STEPS
+
+
 def test_watching_costs_at_most_its_share_of_the_steps_between() -> None:
     made = recipe("clip")
     paradigm = build(made)
