@@ -42,6 +42,7 @@ def recipes() -> dict[str, Recipe]:
         "centering": recipe("dinov2"),
         "gram": recipe("dinov2", gram_weight=2.0, local_crops=0),
         "sinkhorn": recipe("dinov2", targets="sinkhorn"),
+        "clipped by module": recipe("dinov2", clip_norm=0.05, clip_each_module=True),
         "sinkhorn and batch norm": recipe(
             "dinov2",
             targets="sinkhorn",

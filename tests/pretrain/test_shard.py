@@ -1,6 +1,7 @@
 """Processes that share the weights train as if each had them all, and leave the same files."""
 
 import dataclasses
+import itertools
 import os
 import socket
 from collections.abc import Iterable
@@ -40,6 +41,7 @@ CASES = {
     "batch norm": recipes()["batch norm"],
     "davit": dataclasses.replace(ANEW["davit"], encoder_settings=STILL_DAVIT),
     "dinov2": recipe("dinov2", targets="sinkhorn", head_batch_norm=True, warmup=0.0),
+    "clipped by module": recipe("clip", clip_norm=0.05, clip_each_module=True, warmup=0.0),
     "gram": recipe("dinov2", gram_weight=2.0, gram_refresh=0.5, drop_path=0.0, warmup=0.0),
 }
 FULLY = ("clip", "dinov2")
@@ -147,6 +149,62 @@ def test_shares_leave_the_files_of_copies(name: str, way: str, folder: Path) -> 
     for key, value in expected.items():
         off = (found[key] - value).abs().max()
         assert off <= 1e-5 * value.abs().max() + 1e-6, (key, float(off))
+
+
+WIDTHS = {"one to two": (1, 2), "two to one": (2, 1), "two to four": (2, 4)}
+
+
+def _attempts(rank: int, size: int, port: int, folder: str) -> None:
+    """A group's part in every change of width: to the loss as the first, and on as the second."""
+    if size > 1:
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        torch.set_num_threads(1)
+        dist.init_process_group("gloo", rank=rank, world_size=size)
+    setattr(cell, "make_optimiser", steady)  # noqa: B010
+    for (way, widths), name in itertools.product(WIDTHS.items(), FULLY):
+        for width, source in zip(widths, (until_lost, share_of_batches), strict=True):
+            kept = Path(folder) / name / way / "cells" / cell_of(CASES[name]).name / "checkpoints"
+            if width != size or kept.exists() == (source is until_lost):
+                continue
+            if size > 1:
+                dist.barrier()
+            try:
+                fit(
+                    cell_of(CASES[name]), Store(str(Path(folder) / name / way)),
+                    Ranks(rank=rank, size=size), source, checkpoint_steps=KEPT_AT,
+                    report=lambda row: None, sharded=size > 1,
+                )  # fmt: skip
+            except _LostError:
+                if size > 1:
+                    dist.barrier()
+    if size > 1:
+        dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_shares_go_on_at_another_width(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, way in itertools.product(FULLY, WIDTHS):
+        write_corpus(Store(str(tmp_path / name / way)))
+    monkeypatch.setattr(cell, "make_optimiser", steady)
+    for size in (1, 2, 1, 4):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        if size == 1:
+            _attempts(0, size, port, str(tmp_path))
+        else:
+            mp.spawn(_attempts, args=(size, port, str(tmp_path)), nprocs=size)
+    for name, way in itertools.product(FULLY, WIDTHS):
+        store = Store(str(tmp_path / name / way))
+        log = store.read_table(CellStore(store, cell_of(CASES[name]).name).path("steps.parquet"))
+        assert log["workers"][-1] == WIDTHS[way][1]
+        found, expected = left_by(tmp_path, name, way), left_by(folder, name, "copies")
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            off = (found[key] - value).abs().max()
+            assert off <= 1e-5 * value.abs().max() + 1e-6, (name, way, key, float(off))
 
 
 def test_what_cannot_be_shared_says_so(tmp_path: Path) -> None:
