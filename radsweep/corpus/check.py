@@ -21,7 +21,7 @@ from radsweep.corpus.manifest import corpus_file, label_columns
 from radsweep.corpus.overlap import TOLD_BY, listed_images, overlap
 from radsweep.corpus.split import SPLITS, splits_of
 from radsweep.corpus.strata import check_columns, value_sets
-from radsweep.corpus.subset import digest_of, first_images, patient_order, pretrain_pool
+from radsweep.corpus.subset import Pool, digest_of, first_images, patient_order, pretrain_pool
 from radsweep.errors import SpecError
 from radsweep.store import Store
 
@@ -208,13 +208,14 @@ def _rule(patients: pl.DataFrame, card: dict[str, Any]) -> Finding:
 
 def _repeated(manifest: pl.LazyFrame, column: str, name: str, claim: str) -> Finding:
     """Failures are the image identifiers of all but the first of equal values."""
-    known = manifest.select(pl.col(column).drop_nulls()).collect().to_series()
+    known = manifest.select(column).drop_nulls().select(pl.col(column).hash())
+    hashes = np.sort(known.collect(engine="streaming").to_series().to_numpy())
     # Values with as many hashes as there are values differ; where hashes repeat, values may.
-    if known.hash().n_unique() == len(known):
-        return _finding(name, claim, len(known), pl.Series(dtype=pl.String))
+    if (hashes[1:] != hashes[:-1]).all():
+        return _finding(name, claim, len(hashes), pl.Series(dtype=pl.String))
     rows = manifest.select("image_id", pl.col(column).alias("value")).collect()
     twice = pl.col("value").is_not_null() & ~pl.col("value").is_first_distinct()
-    return _finding(name, claim, len(known), rows.sort("image_id").filter(twice)["image_id"])
+    return _finding(name, claim, len(hashes), rows.sort("image_id").filter(twice)["image_id"])
 
 
 def _similar(
@@ -257,17 +258,18 @@ def _similar(
 
 
 def _nested(
-    pool: pl.DataFrame,
+    pool: Pool,
     corpus: str,
     seeds: Sequence[int],
     images: Sequence[int],
     stratify_by: Sequence[str],
 ) -> list[Finding]:
     """Each subset is taken by itself, then compared with the next larger one, image by image."""
-    if max(images) > pool.height:
+    known = pool.images.height
+    if max(images) > known:
         raise SpecError(
-            f"a subset of {max(images):,} is larger than corpus {corpus} ({pool.height:,} images "
-            "for pretraining); leave it out of the check"
+            f"a subset of {max(images):,} is larger than corpus {corpus} ({known:,} images for "
+            "pretraining); leave it out of the check"
         )
     findings = []
     for seed in seeds:
@@ -293,7 +295,7 @@ def _nested(
 
 
 def _mixed(
-    pool: pl.DataFrame,
+    pool: Pool,
     order: pl.DataFrame,
     seed: int,
     images: Sequence[int],
@@ -301,7 +303,7 @@ def _mixed(
 ) -> Finding:
     """The bound follows from one patient more or less in each stratum, all of them the largest."""
     strata = order.sort("first")
-    strata = strata.hstack(value_sets(pool, strata["first"], columns))
+    strata = strata.hstack(value_sets(pool.images, strata["first"], columns))
     whole = strata.group_by(columns).agg(pl.col("len").sum().alias("whole"))
     share = pl.col("whole") / pl.col("whole").sum()
     bound = int(order["len"].max()) * (1 + whole.height * share)  # type: ignore[arg-type]

@@ -15,6 +15,9 @@ test."""
 
 DEFAULT_FRACTIONS = (0.7, 0.15, 0.05, 0.1)
 
+NUMBERED_AT_ONCE = 100_000
+"""Patients whose names are Python's, at tens of bytes each."""
+
 
 def check_fractions(fractions: Sequence[float]) -> None:
     """Raise SpecError unless there is a share in [0, 1] for each of SPLITS and they sum to one."""
@@ -37,9 +40,11 @@ def patient_number(patient_id: str, purpose: str, seed: int) -> int:
 def patient_numbers(patient_ids: pl.Series, purpose: str, seed: int) -> NDArray[np.uint64]:
     """``patient_number`` of many patients, uint64 [n]."""
     prefix, blake2b = f"{purpose}\0{seed}\0".encode(), hashlib.blake2b
-    names: list[bytes] = patient_ids.cast(pl.Binary).to_list()
-    digests = [blake2b(prefix + name, digest_size=8).digest() for name in names]
-    return np.frombuffer(b"".join(digests), ">u8").astype(np.uint64)
+    digests = bytearray()
+    for block in patient_ids.cast(pl.Binary).to_frame().iter_slices(NUMBERED_AT_ONCE):
+        names: list[bytes] = block.to_series().to_list()
+        digests += b"".join(blake2b(prefix + name, digest_size=8).digest() for name in names)
+    return np.frombuffer(digests, ">u8").astype(np.uint64)
 
 
 def split_of(patient_id: str, fractions: Sequence[float], seed: int) -> str:

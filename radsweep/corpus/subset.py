@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import final
 
 import numpy as np
@@ -17,6 +18,9 @@ from radsweep.specs import Subset
 
 DIGEST_ROWS = 100_000
 """Identifiers that are one text at a time."""
+
+POOL_ROWS = 4_000_000
+"""Rows of the manifest that are sorted at once: a sort takes several times their memory."""
 
 
 @final
@@ -39,6 +43,17 @@ class SubsetIndex:
                 yield text.as_py()
 
 
+@final
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """The images to pretrain on, patient by patient."""
+
+    images: pl.DataFrame = field(repr=False)
+    """row (of the manifest), image_id and further columns, by patient_id and image_id."""
+    patients: pl.DataFrame = field(repr=False)
+    """patient_id, len (images) and first (of their rows in ``images``), by patient_id."""
+
+
 def select(corpus: Corpus, subset: Subset) -> SubsetIndex:
     """The shortest prefix of whole patients, in their keyed order, that reaches ``subset.images``.
 
@@ -51,10 +66,10 @@ def select(corpus: Corpus, subset: Subset) -> SubsetIndex:
         raise SpecError(f"a subset of {subset.corpus} cannot be taken from corpus {corpus.name}")
     check_columns(subset.stratify_by, corpus.labels())
     pool = pretrain_pool(corpus.manifest.lazy(), subset.stratify_by)
-    if subset.images > pool.height:
+    if subset.images > pool.images.height:
         raise SpecError(
             f"subset of {subset.images:,} is larger than corpus {corpus.name} "
-            f"({pool.height:,} images for pretraining); lower `images`"
+            f"({pool.images.height:,} images for pretraining); lower `images`"
         )
     order = patient_order(pool, subset.seed, subset.stratify_by)
     place = first_images(pool, order, subset.images)
@@ -67,25 +82,42 @@ def select(corpus: Corpus, subset: Subset) -> SubsetIndex:
     )
 
 
-def pretrain_pool(manifest: pl.LazyFrame, columns: Sequence[str] = ()) -> pl.DataFrame:
-    """What there is to pretrain on: row (of the manifest), patient_id, image_id and ``columns``.
+def pretrain_pool(manifest: pl.LazyFrame, columns: Sequence[str] = ()) -> Pool:
+    """What there is to pretrain on, sorted once for all seeds and scales.
 
-    Sorted by patient_id and image_id, so that a patient is a stretch of rows and strings are
-    compared once, for all seeds and scales.
+    Patients are taken by ranges of their identifiers. An ingest leaves rows in the patients' order,
+    so that a range is a stretch of the file, of which the rest is not read again; in another order
+    the ranges are uneven, and the result is the same.
     """
-    return (
-        manifest.select("split", "patient_id", "image_id", *columns)
-        .with_row_index("row")
-        .filter(pl.col("split") == "pretrain")
-        .drop("split")
-        .sort("patient_id", "image_id")
-        .collect()
-        # Rows are taken by number, which many chunks slow down.
-        .rechunk()
+    count = manifest.select(pl.len()).collect().item()
+    cuts = [
+        manifest.select("patient_id").slice(at, 1).collect().item()
+        for at in range(POOL_ROWS, count, POOL_ROWS)
+    ]
+    # The row number comes before all else: only so does a range skip what it has nothing of.
+    rows = manifest.with_row_index("row").filter(pl.col("split") == "pretrain")
+    images, patients = [], []
+    for least, end in pairwise((None, *sorted(set(cuts)), None)):
+        part = rows if least is None else rows.filter(pl.col("patient_id") >= least)
+        part = part if end is None else part.filter(pl.col("patient_id") < end)
+        found = (
+            part.select("row", "patient_id", "image_id", *columns)
+            .sort("patient_id", "image_id")
+            .collect()
+            .rechunk()
+        )
+        patients.append(found["patient_id"].rle().struct.unnest())
+        images.append(found.drop("patient_id"))
+    # Rows are taken by number, which many chunks slow down.
+    return Pool(
+        images=pl.concat(images, rechunk=True),
+        patients=pl.concat(patients, rechunk=True)
+        .select(patient_id="value", len="len")
+        .with_columns(first=pl.col("len").cum_sum() - pl.col("len")),
     )
 
 
-def patient_order(pool: pl.DataFrame, seed: int, stratify_by: Sequence[str] = ()) -> pl.DataFrame:
+def patient_order(pool: Pool, seed: int, stratify_by: Sequence[str] = ()) -> pl.DataFrame:
     """The fixed order of patients that every subset of this seed is a prefix of.
 
     Args:
@@ -94,14 +126,13 @@ def patient_order(pool: pl.DataFrame, seed: int, stratify_by: Sequence[str] = ()
         stratify_by: columns whose mix every prefix is to have; none takes patients as they come.
 
     Returns:
-        patient_id, len (images), first (their first row in the pool), turn (0, 1, ...) and before
-        (images of all earlier patients).
+        turn (0, 1, ...), patient_id, len and first as in the pool, and before (images of all
+        earlier patients).
     """
-    patients = stretches(pool)
-    numbers = patient_numbers(patients["patient_id"], "subset", seed)
-    patients = patients.with_columns(number=pl.Series(numbers, dtype=pl.UInt64))
+    numbers = patient_numbers(pool.patients["patient_id"], "subset", seed)
+    patients = pool.patients.with_columns(number=pl.Series(numbers, dtype=pl.UInt64))
     if stratify_by:
-        sets = value_sets(pool, patients["first"], stratify_by)
+        sets = value_sets(pool.images, patients["first"], stratify_by)
         order = stratified_order(patients.hstack(sets), stratify_by)
     else:
         # The identifier itself breaks the ties that 64 bits may have among millions.
@@ -113,13 +144,7 @@ def patient_order(pool: pl.DataFrame, seed: int, stratify_by: Sequence[str] = ()
     )
 
 
-def stretches(pool: pl.DataFrame) -> pl.DataFrame:
-    """Each patient's patient_id, len (images) and first (row) in a pool of ``pretrain_pool``."""
-    runs = pool["patient_id"].rle().struct.unnest().rename({"value": "patient_id"})
-    return runs.with_columns(first=pl.col("len").cum_sum() - pl.col("len"))
-
-
-def first_images(pool: pl.DataFrame, order: pl.DataFrame, images: int) -> pl.DataFrame:
+def first_images(pool: Pool, order: pl.DataFrame, images: int) -> pl.DataFrame:
     """A subset of the pool: the whole patients that reach ``images``, in their order.
 
     Args:
@@ -136,7 +161,7 @@ def first_images(pool: pl.DataFrame, order: pl.DataFrame, images: int) -> pl.Dat
     )
     places = np.repeat(first - before, length) + np.arange(length.sum())
     turns = np.repeat(taken["turn"].to_numpy(), length)
-    return pool.select("row", "image_id")[places].with_columns(turn=pl.Series(turns))
+    return pool.images.select("row", "image_id")[places].with_columns(turn=pl.Series(turns))
 
 
 def digest_of(image_ids: pl.Series) -> str:

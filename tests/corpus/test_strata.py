@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from radsweep.corpus.manifest import Corpus
 from radsweep.corpus.split import patient_numbers
 from radsweep.corpus.strata import stratified_order, value_sets
-from radsweep.corpus.subset import first_images, patient_order, pretrain_pool, select, stretches
+from radsweep.corpus.subset import first_images, patient_order, pretrain_pool, select
 from radsweep.errors import SpecError
 from radsweep.specs import Subset
 from radsweep.store import Store
@@ -104,8 +104,8 @@ def test_patients_are_in_one_stratum_where_all_their_values_are_the_same(
     films: list[list[tuple[object, ...]]], by: set[str]
 ) -> None:
     pool = pretrain_pool(corpus_of(films).manifest.lazy(), sorted(by))
-    found = stretches(pool)
-    ours = value_sets(pool, found["first"], sorted(by)).rows()
+    found = pool.patients
+    ours = value_sets(pool.images, found["first"], sorted(by)).rows()
     obvious = [stratum_of(films[int(name[1:])], by) for name in found["patient_id"]]
     assert found["len"].to_list() == [len(films[int(name[1:])]) for name in found["patient_id"]]
     for one in range(len(ours)):
@@ -125,7 +125,7 @@ def test_the_mix_is_much_closer_than_that_of_patients_as_they_come() -> None:
     ]
     corpus = corpus_of(films)
     pool = pretrain_pool(corpus.manifest.lazy(), ["view"])
-    frontal = (pool["view"] == "frontal").sum() / pool.height
+    frontal = (pool.images["view"] == "frontal").sum() / pool.images.height
     off: dict[tuple[str, ...], list[float]] = {(): [], ("view",): []}
     for by, found in off.items():
         for seed in range(8):

@@ -1,13 +1,15 @@
 import hashlib
+from pathlib import Path
 
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from radsweep.corpus import subset
 from radsweep.corpus.manifest import Corpus
 from radsweep.corpus.split import SPLITS, check_fractions, patient_number, split_of
-from radsweep.corpus.subset import digest_of, select
+from radsweep.corpus.subset import digest_of, pretrain_pool, select
 from radsweep.errors import SpecError
 from radsweep.specs import Subset
 from radsweep.store import Store
@@ -63,6 +65,30 @@ def test_the_order_of_the_manifest_does_not_matter(shuffle: int) -> None:
     two = select(corpus_of([2, 1, 3, 1], shuffle), Subset(corpus="c@1", images=4))
     assert one.table.equals(two.table)
     assert one.digest == two.digest
+
+
+@pytest.mark.parametrize("shuffle", [None, 1])
+def test_the_pool_is_the_same_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shuffle: int | None
+) -> None:
+    """Of a file in the patients' order, or in any other; a patient may be larger than a part."""
+    manifest = corpus_of([2, 1, 9, 3, 1, 1, 4, 2, 5, 1]).manifest.sort("patient_id", "image_id")
+    if shuffle is not None:
+        manifest = manifest.sample(fraction=1, shuffle=True, seed=shuffle)
+    manifest.write_parquet(tmp_path / "manifest.parquet", row_group_size=3)
+    whole = pretrain_pool(manifest.lazy())
+    rows = [
+        row for row in manifest.with_row_index("row").rows(named=True) if row["split"] != "test"
+    ]
+    rows.sort(key=lambda row: (row["patient_id"], row["image_id"]))
+    expected = [(row["row"], row["image_id"]) for row in rows]
+    assert whole.images.select("row", "image_id").rows() == expected
+    for part_rows in (1, 2, 4, 7):
+        monkeypatch.setattr(subset, "POOL_ROWS", part_rows)
+        for lazy in (manifest.lazy(), pl.scan_parquet(tmp_path / "manifest.parquet")):
+            parts = pretrain_pool(lazy)
+            assert parts.images.equals(whole.images)
+            assert parts.patients.equals(whole.patients)
 
 
 def test_another_seed_takes_other_patients() -> None:
