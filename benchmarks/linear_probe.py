@@ -6,10 +6,19 @@ prints one table. The sizes of the goal are 8,000 x 768 x 12 (the default) and, 
 100,000 x 1,024 x 14. scikit-learn solves the same problems one by one: once to its default
 tolerance, as most users leave it, and once to one that reaches the optimum; ``--sample K`` times K
 of the problems, evenly over labels and strengths, and scales their time up.
+
+``--eva-python PATH`` names a Python that has kaiko-eva, which pins so much that it wants a place of
+its own. There its offline probe fits the same images (``eva_probe.py``; imports are not counted). A
+second table has the seconds of both and the mean AUPRC over labels on a quarter as many held-out
+images; another quarter is val, by which each side makes its choice.
 """
 
 import argparse
+import subprocess
+import tempfile
 import time
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +26,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score
 
+from radsweep.probes.base import FrozenFeatures, Labelled
+from radsweep.probes.linear_pooled import LinearPooled
 from radsweep.probes.logistic import logistic_path
 
 
@@ -48,8 +60,47 @@ def loss(
     return float(mean + 0.5 * strength * weights @ weights)
 
 
+def split(features: NDArray[np.float64], targets: NDArray[np.float64], part: slice) -> Labelled:
+    """Some of the images, as a probe takes them."""
+    vectors = features[part].astype(np.float32)
+    return Labelled(
+        features=FrozenFeatures(pooled=vectors, mean=vectors), targets=targets[part].astype("f4")
+    )
+
+
+def beside_eva(
+    python: str, train: Labelled, val: Labelled, test: Labelled, strengths: int, device: str
+) -> Table:
+    """Seconds and mean AUPRC of the linear probe and of kaiko-eva's, fitted to the same."""
+    began = time.perf_counter()
+    probe = LinearPooled.build({"strengths": strengths})
+    fitted = probe.fit(train, val, {}, 0, torch.device(device))
+    ours = time.perf_counter() - began
+    arrays = {"train_targets": train.targets, "val_targets": val.targets}
+    for name, part in (("train", train), ("val", val), ("test", test)):
+        arrays[name] = part.features.pooled
+    with tempfile.TemporaryDirectory() as scratch:
+        given, out = Path(scratch) / "given.npz", Path(scratch) / "out.npz"
+        np.savez(given, **arrays)
+        script = Path(__file__).with_name("eva_probe.py")
+        command = [python, "-W", "ignore", str(script), str(given), str(out)]
+        subprocess.run(command, check=True, cwd=scratch)
+        with np.load(out) as found:
+            theirs, logits, steps = float(found["seconds"]), found["logits"], int(found["steps"])
+    table = Table(title="one fit, all labels")
+    for name in ("probe", "seconds", "against ours", "AUPRC"):
+        table.add_column(name, justify="left" if name == "probe" else "right")
+    for name, seconds, said in (
+        (f"radsweep linear_pooled, {strengths} strengths", ours, fitted.predict(test.features)),
+        (f"kaiko-eva, offline, {steps} steps", theirs, logits),
+    ):
+        area = average_precision_score(test.targets, said, average="macro")
+        table.add_row(name, f"{seconds:.1f}", f"{seconds / ours:.1f}", f"{area:.4f}")
+    return table
+
+
 def main() -> None:
-    """Solve both ways, compare, print."""
+    """Solve each way, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=8_000)
     parser.add_argument("--width", type=int, default=768)
@@ -58,10 +109,13 @@ def main() -> None:
     parser.add_argument("--large", action="store_true", help="100,000 x 1,024 x 14")
     parser.add_argument("--sample", type=int, help="problems that scikit-learn solves; all if none")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--eva-python", help="a Python that has kaiko-eva; left out if none")
     given = parser.parse_args()
     if given.large:
         given.images, given.width, given.labels = 100_000, 1_024, 14
-    features, targets = planted(given.images, given.width, given.labels, seed=0)
+    held = given.images // 4
+    every = planted(given.images + 2 * held, given.width, given.labels, seed=0)
+    features, targets = (values[: given.images] for values in every)
     strengths = np.logspace(-3, 1, given.strengths)
     began = time.perf_counter()
     path = logistic_path(
@@ -105,6 +159,12 @@ def main() -> None:
             f"{above:.1e}",
         )
     Console(width=140).print(table)
+    if given.eva_python is None:
+        print("kaiko-eva's probe is left out: --eva-python PATH names a Python that has it")
+        return
+    ends = 0, given.images, given.images + held, given.images + 2 * held
+    parts = [split(*every, slice(*bounds)) for bounds in pairwise(ends)]
+    Console(width=140).print(beside_eva(given.eva_python, *parts, given.strengths, given.device))
 
 
 if __name__ == "__main__":
