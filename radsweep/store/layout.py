@@ -122,7 +122,7 @@ class Store:
 
         def fetch() -> None:
             # Not again what is here: a store that throttles would only be asked for more.
-            left = [one for one in path_start_end if one not in found]
+            left = [one for one in dict.fromkeys(path_start_end) if one not in found]
             paths, starts, ends = zip(*left, strict=True)
             full = [self.full(path) for path in paths]
             answers = self._fs.cat_ranges(full, list(starts), list(ends), on_error="return")

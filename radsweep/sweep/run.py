@@ -319,5 +319,6 @@ def _drive_held(
 
 
 def _in_a_line(fault: Exception) -> str:
-    lines = str(fault).strip().splitlines()
+    # Below what went wrong Ray Data writes advice of its own.
+    lines = str(fault).partition("\nFailed to ")[0].strip().splitlines()
     return f"{type(fault).__name__}: {lines[-1] if lines else 'it says no more'}"
