@@ -4,8 +4,8 @@
 nodes of one CPU come and go by Ray's real autoscaler, runs a sweep of six cells once in peace, then
 again with several drivers on one store while SIGKILL hits a worker process, a driver or a node
 (its raylet) in turn every few seconds, and prints what that cost: kills survived, steps trained
-twice, wall time as a ratio. ``--kills``, ``--every`` and ``--steps`` make it longer.
-Linux only: processes are found in ``/proc``.
+twice (by log rows: to within ten for each kill), wall time as a ratio. ``--kills``, ``--every`` and
+``--steps`` make it longer. Linux only: processes are found in ``/proc``.
 """
 
 import argparse
@@ -26,12 +26,14 @@ from rich.table import Table
 
 from benchmarks.autoscaled import autoscaled_head
 from benchmarks.ray_head import Head, busy_workers, environment, kill, nodes_of
+from benchmarks.steps_seen import rows_of
+from radsweep.pretrain.loop import REPORT_STEPS
 from radsweep.store import Store
-from radsweep.store.record import CellStore
 from radsweep.sweep.load import load_sweep
 from radsweep.sweep.results import read_scores
 
-CHECKPOINT_STEPS = 10
+CHECKPOINT_STEPS = 50
+"""Of which log rows, every ten steps, show how many were trained again."""
 GIVE_UP_SECONDS = 1500.0
 TIMES = ("finished_at",)
 """Columns of the scores that say when and not what."""
@@ -81,7 +83,7 @@ class Disturbed:
     gave_up: int = 0
     """Drivers that ended with failures, upon which another was started."""
     steps_repeated: int = 0
-    """As far as the cells' states, looked at twice a second, tell."""
+    """By their log rows: up to ``REPORT_STEPS`` more for each kill left none."""
     last_words: list[str] = field(default_factory=list)
     """The end of the log of each driver that gave up."""
 
@@ -94,6 +96,7 @@ class Drivers:
             *(sys.executable, "-m", "radsweep.cli", "run", str(file), "--store", store.url),
             *("--address", head.address, "--cpus", "0.5", "--stream-cpus", "0.5"),
             *("--checkpoint-steps", str(CHECKPOINT_STEPS), "--at-once", "3"),
+            *("--log-to", f"benchmarks.steps_seen={steps_folder(store)}"),
         ]
         self._folder, self._seen = file.parent, seen
         self.running = [self._start() for _ in range(count)]
@@ -132,11 +135,9 @@ def run(
 ) -> Disturbed:
     """Bring a sweep to its end while ``kills`` processes are killed, ``every`` seconds one.
 
-    Raises TimeoutError where it does not end.
+    Raises TimeoutError where it does not end, RuntimeError where it fails undisturbed.
     """
     generator, seen = random.Random(seed), Disturbed()
-    cells = [cell.name for cell in load_sweep(str(file)).cells()]
-    steps = dict.fromkeys(cells, 0)
     began = next_kill = time.monotonic()
     next_kill += every
     team = Drivers(file, store, head, drivers, seen)
@@ -144,10 +145,8 @@ def run(
         while not team.look():
             if time.monotonic() - began > GIVE_UP_SECONDS:
                 raise TimeoutError(f"not done after {GIVE_UP_SECONDS:.0f} s: {seen}")
-            for name in cells:
-                step = int(CellStore(store, name).state().get("step") or 0)
-                seen.steps_repeated += max(0, steps[name] - step) if step else 0
-                steps[name] = step or steps[name]
+            if seen.gave_up and not kills:
+                raise RuntimeError(f"it fails in peace: {seen.last_words}")
             seen.most_nodes = max(seen.most_nodes, len(nodes_of(head)))
             done = seen.drivers_killed + seen.workers_killed + seen.nodes_killed
             if (
@@ -160,7 +159,20 @@ def run(
     finally:
         team.end()
     seen.seconds = time.monotonic() - began
+    rows = [
+        rows_of(steps_folder(store) / cell.name)
+        for cell in load_sweep(str(file)).cells()
+        if not cell.is_baseline
+    ]
+    # Each step is there: nothing was trained that nobody saw.
+    assert all(set(each) == set(rows[0]) for each in rows), rows
+    seen.steps_repeated = REPORT_STEPS * sum(each.total() - len(each) for each in rows)
     return seen
+
+
+def steps_folder(store: Store) -> Path:
+    """Where the drivers on a store say which steps were trained."""
+    return Path(f"{store.url}-steps")
 
 
 def strike(team: Drivers, head: Head, generator: random.Random, seen: Disturbed) -> bool:
@@ -249,14 +261,16 @@ def main() -> None:
             seed=given.seed,
         )
     same = scores_of(file, calm).equals(scores_of(file, wild))
-    table = Table(title=f"six cells, {given.steps} steps each, a checkpoint every 10")
+    table = Table(
+        title=f"six cells, {given.steps} steps each, a checkpoint every {CHECKPOINT_STEPS}"
+    )
     for name in ("", "in peace", "with kills"):
         table.add_column(name, justify="right" if name else "left")
     counts = ("workers_killed", "nodes_killed", "drivers_killed", "drivers_started", "gave_up")
     for name in (*counts, "most_nodes"):
         table.add_row(name.replace("_", " "), str(getattr(peace, name)), str(getattr(chaos, name)))
     table.add_row(
-        "steps repeated, as far as seen", str(peace.steps_repeated), str(chaos.steps_repeated)
+        "steps repeated, by log rows", str(peace.steps_repeated), str(chaos.steps_repeated)
     )
     table.add_row("seconds", f"{peace.seconds:.0f}", f"{chaos.seconds:.0f}")
     table.add_row("ratio", "1", f"{chaos.seconds / peace.seconds:.1f}")
