@@ -65,7 +65,14 @@ class Copies:
     def here(cls, store: Store) -> Self | None:
         """Those that this machine keeps; None where nobody asked for any."""
         folder = os.environ.get(VARIABLE)
-        return cls(folder, store) if folder else None
+        if not folder:
+            return None
+        if not os.path.isabs(folder):
+            raise StreamError(
+                f"{VARIABLE} is {folder}; give the whole path, since each process has a working "
+                "folder of its own"
+            )
+        return cls(folder, store)
 
     def read(self, place: Place) -> bytes | None:
         """The stored bytes of a picture; None if they are not here, or not those of the ingest."""

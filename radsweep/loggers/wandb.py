@@ -10,8 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import final
 
+# Read when a run begins: faults of the client itself would be reported to its makers.
+os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+
 import wandb
 
+from radsweep.errors import SpecError
 from radsweep.loggers.base import Logger, in_groups
 
 
@@ -20,6 +24,15 @@ class WeightsAndBiases(Logger):
     """Writes each figure as a metric over steps."""
 
     _run: wandb.Run | None = None
+
+    def __init__(self, where: str, cell: str) -> None:
+        """See ``Logger``."""
+        super().__init__(where, cell)
+        if "://" in where:
+            raise SpecError(
+                f"--log-to wandb={where} is no folder; give one (its last name is the project) "
+                "and name a server by WANDB_BASE_URL"
+            )
 
     def write(self, row: Mapping[str, float | None]) -> None:
         """See ``Logger.write``. What an attempt that was lost wrote stands: it is the same."""

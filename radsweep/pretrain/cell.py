@@ -212,15 +212,16 @@ def _spend(
     neighbours = watch(trained)
     progress = checkpoint.load(corner, trained, optimiser, ranks.device, ranks.rank)
     peak = peak_flops(_device_name(ranks), cell.recipe.precision)
-    said_at, logged_at = 0.0, time.monotonic()
+    said_at, logged_at, rows_before = 0.0, time.monotonic(), len(progress.rows)
 
     def say(row: Row) -> None:
         where: dict[str, float | str] = {
             "workers": progress.workers,
             "device": _device_name(ranks),
         }
-        if row["slowest_rank"] is not None:
-            where["slowest_host"] = hosts[int(row["slowest_rank"])]
+        rank = row["slowest_rank"]
+        if rank is not None:
+            where["slowest_host"] = hosts[int(rank)]
         # JSON has no word for the loss of a cell that diverged.
         figures = {key: row[key] for key in TOLD}
         known = {key: v for key, v in figures.items() if v is None or math.isfinite(v)}
@@ -267,7 +268,8 @@ def _spend(
             # Why a cell was lost is to be seen in its curves, and how far it had come.
             if ranks.rank == 0:
                 _save_log(corner, progress)
-                if progress.rows:
+                # Of this attempt: an earlier one may have had other ranks.
+                if len(progress.rows) > rows_before:
                     say(progress.rows[-1])
             raise
     if sharded:

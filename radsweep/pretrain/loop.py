@@ -26,7 +26,7 @@ from radsweep.pretrain.accumulate import average_gradients, backward_in_parts
 from radsweep.pretrain.clipping import clip_gradients
 from radsweep.pretrain.neighbours import Neighbours
 from radsweep.pretrain.shard import average_scalars, is_sharded
-from radsweep.pretrain.slowest import BackwardClock, Laggard, of_all_ranks
+from radsweep.pretrain.slowest import BackwardClock, Laggard, has_batch_norm, of_all_ranks
 from radsweep.specs import Cell, Recipe
 
 Row = dict[str, float | None]
@@ -150,7 +150,8 @@ def pretrain(
         tower.checkpoint_activations()
     for tower in paradigm.towers() if compile_blocks else ():
         tower.compile_blocks()
-    clock = BackwardClock(paradigm, ranks.device) if ranks.size > 1 and not sharded else None
+    is_timed = ranks.size > 1 and not sharded and not has_batch_norm(paradigm)
+    clock = BackwardClock(paradigm, ranks.device) if is_timed else None
     laggard = Laggard()
     incoming = iter(batches)
     waited, began, last_report = 0.0, time.perf_counter(), progress.step

@@ -2,7 +2,9 @@
 
 They wait for each other in every step, so that all steps take the slowest one's time and none of
 them shows who it is. What a process does alone does: the backward pass, from its first gradient to
-its last, between which nobody waits for anybody (gradients are summed beside it, or after it).
+its last, between which nobody waits for anybody (gradients are summed beside it, or after it). Not
+so where weights are in shares, or batch normalisation sums over all ranks layer by layer: there
+nobody's own time is known.
 """
 
 import statistics
@@ -27,7 +29,7 @@ class BackwardClock:
         """Listens to every parameter's gradient.
 
         Args:
-            model: not sharded: its processes would wait for each other in the backward pass too.
+            model: not sharded and without batch normalisation.
             device: of the model.
         """
         self._is_cuda = device.type == "cuda"
@@ -53,11 +55,17 @@ class BackwardClock:
 
     def seconds(self) -> float:
         """Of the step that was timed; on a GPU only after the host has waited for it. 0 if none."""
-        self._listens = False
-        if len(self._marks) < 2:
+        marks, self._marks, self._listens = self._marks, [], False
+        if len(marks) < 2:
             return 0.0
-        first, last = self._marks
+        first, last = marks
         return float(first.elapsed_time(last) / 1000 if self._is_cuda else last - first)
+
+
+def has_batch_norm(model: nn.Module) -> bool:
+    """Whether its layers sum over all ranks in the backward pass."""
+    kinds = nn.modules.batchnorm._BatchNorm
+    return any(isinstance(module, kinds) for module in model.modules())
 
 
 @final

@@ -1,6 +1,7 @@
 """Ray around the loop: a cell as a Ray task on one device, or as a Ray Train run on several."""
 
 import gc
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -33,6 +34,8 @@ from radsweep.pretrain.width import Wish, forget, width_now
 from radsweep.specs import Cell
 from radsweep.store import Store
 from radsweep.store.record import CellStore, Record
+
+LOG = logging.getLogger(__name__)
 
 FAR_AHEAD_STEPS = 10_000_000
 """Steps that are planned for a budget in seconds; the stream is lazy, so they cost nothing."""
@@ -192,20 +195,29 @@ def _wider(cell: Cell, ranks: Ranks, workers: Workers) -> Iterator[Callable[[], 
 
 @contextmanager
 def _watchers(cell: Cell, workers: Workers) -> Iterator[Callable[[Row], None]]:
-    """Tells log rows to those who watch the cell live."""
+    """Tells log rows to those who watch the cell live; their faults are theirs, and told once."""
     gauges = CellGauges(cell)
     logger = None if workers.log_to is None else open_logger(workers.log_to, cell.name)
 
     def tell(row: Row) -> None:
+        nonlocal logger
         gauges.tell(row)
-        if logger is not None:
-            logger.write(row)
+        try:
+            if logger is not None:
+                logger.write(row)
+        except Exception as fault:
+            # Whatever it is: the log of record is in the store, and the cell goes on.
+            logger = None
+            LOG.warning("%s is told no more of %s: %s", workers.log_to, cell.name, fault)
 
     try:
         yield tell
     finally:
-        if logger is not None:
-            logger.close()
+        try:
+            if logger is not None:
+                logger.close()
+        except Exception as fault:
+            LOG.warning("%s was not closed for %s: %s", workers.log_to, cell.name, fault)
 
 
 def _answer(

@@ -297,7 +297,9 @@ def _drive_held(
         reason = missing_start(cell.recipe.start_from, corner.store)
         if reason is not None:
             return "waiting", reason
-        corner.set_state("running", spent=0.0)
+        # What earlier attempts cost is not forgotten, should this one end before its first row.
+        cost = {name: value for name, value in corner.state().items() if name in COST}
+        corner.set_state("running", **{"spent": 0.0, **cost})
         record = run_cell(cell, corner.store, workers)
         corner.check_lease(holder)
         corner.finish(record)
@@ -320,5 +322,5 @@ def _drive_held(
 
 def _in_a_line(fault: Exception) -> str:
     # Below what went wrong Ray Data writes advice of its own.
-    lines = str(fault).partition("\nFailed to ")[0].strip().splitlines()
+    lines = str(fault).partition("\nFailed to apply UDF transform")[0].strip().splitlines()
     return f"{type(fault).__name__}: {lines[-1] if lines else 'it says no more'}"

@@ -247,9 +247,8 @@ def _why(row: dict[str, Any]) -> str:
         more = f": {1 / (1 - wait):.1f} times the --stream-cpus would do" if wait < 1 else ""
         said.append(f"waits for images {wait:.0%} of the time{more}")
     if times >= SLOW_TIMES:
-        who = f"worker {row['slowest_rank'] + 1} of {row['workers']:.0f}"
-        where = f"on {row['slowest_host']}"
-        said.append(f"{who}, {where}, takes {times:.1f} times the others' time: all wait")
+        who = f"worker {row['slowest_rank'] + 1}, on {row['slowest_host']}"
+        said.append(f"{who}, takes {times:.1f} times the others' time: all wait")
     return "; ".join(said)
 
 

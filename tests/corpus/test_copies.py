@@ -132,6 +132,14 @@ def test_copies_are_for_the_eyes_of_their_user_alone(corpus: Corpus, copies: Pat
     assert len(closed) > 2 and all(path.stat().st_mode & 0o077 == 0 for path in closed)
 
 
+def test_a_path_that_depends_on_the_process_is_refused(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "copies")
+    with pytest.raises(StreamError, match="RADSWEEP_COPIES is copies; give the whole path"):
+        pixels_of(corpus)
+
+
 def test_a_folder_that_cannot_be_is_named(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,8 @@
 """A cell in MLflow: read back by MLflow's own client from a database on this machine."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,7 +38,8 @@ def test_a_cell_is_one_run_and_one_that_was_lost_shows_each_step_once(tmp_path: 
     runs = {run.info.run_name: run for run in client.search_runs([place])}
     assert runs.keys() == {CELL, "unicl-30k-s0-0123456789"}
     run = runs[CELL]
-    assert run.info.status == "FINISHED" and not run.data.params
+    # It did not come to the end of its budget.
+    assert run.info.status == "KILLED" and not run.data.params
     assert run.data.metrics.keys() == {"loss", "loss/dino", "images_seen", "spent"}
     told = {name: value for name, value in run.data.tags.items() if value != CELL}
     assert not told
@@ -45,7 +49,30 @@ def test_a_cell_is_one_run_and_one_that_was_lost_shows_each_step_once(tmp_path: 
         assert all(metric.value == pytest.approx(expected(metric.step)) for metric in history)
 
 
-def test_a_folder_is_refused_before_a_cell_starts(tmp_path: Path) -> None:
-    for where in (tmp_path, f"file://{tmp_path}"):
-        with pytest.raises(SpecError, match=r"is a folder, .* give a server's URL, or sqlite:"):
+def test_a_cell_that_came_to_its_end_is_a_finished_run(tmp_path: Path) -> None:
+    where = f"sqlite:///{tmp_path / 'runs.db'}"
+    write(f"mlflow={where}", [{"step": 100, "loss": 1.0, "spent": 1.0}])
+    client = mlflow.MlflowClient(where)
+    (run,) = client.search_runs([client.get_experiment_by_name("radsweep").experiment_id])
+    assert run.info.status == "FINISHED"
+
+
+def test_what_is_no_place_for_all_workers_is_refused_before_a_cell_starts(tmp_path: Path) -> None:
+    for where in (tmp_path, f"file://{tmp_path}", "sqlite:///runs.db", "sqlite://", "http://"):
+        with pytest.raises(SpecError, match=r"is no server's URL .*sqlite:////scratch/runs.db"):
             check_log_to(f"mlflow={where}")
+
+
+def test_its_makers_are_told_nothing_of_the_use() -> None:
+    ask = (
+        "from radsweep.loggers.mlflow import LOGGER;"
+        "from mlflow.telemetry.client import get_telemetry_client;"
+        "print(get_telemetry_client())"
+    )
+    # By itself it tells nothing where it is tested.
+    quiet = ("PYTEST", "CI", "MLFLOW", "GITHUB", "DO_NOT_TRACK")
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(quiet)}
+    ran = subprocess.run(
+        [sys.executable, "-c", ask], env=ours, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.strip() == "None"

@@ -1,9 +1,9 @@
 """A cell in Weights & Biases, offline: its file, read by the format of its records."""
 
-import getpass
 import json
 import socket
 import struct
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from radsweep.errors import SpecError
 from radsweep.loggers.base import check_log_to, open_logger
 from tests.loggers.test_loggers import rows
 
@@ -54,6 +55,8 @@ def test_a_cell_is_one_run_whose_file_has_its_numbers_and_nothing_of_the_machine
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("WANDB_BASE_URL", raising=False)
+    for name in ("USER", "LOGNAME", "HOME"):
+        monkeypatch.setenv(name, f"{tmp_path}/alice-of-radiology")
     monkeypatch.chdir(tmp_path)
     log_to = check_log_to("wandb=curves")
     assert log_to == f"wandb={tmp_path / 'curves'}" and not (tmp_path / "curves").exists()
@@ -77,5 +80,11 @@ def test_a_cell_is_one_run_whose_file_has_its_numbers_and_nothing_of_the_machine
             "loss": row["loss"], "loss/dino": row["loss_dino"], "images_seen": row["images_seen"],
         }  # fmt: skip
         assert {name: logged[name] for name in logged.keys() - own} == pytest.approx(expected)
-    for word in (socket.gethostname(), getpass.getuser(), Path(__file__).stem):
-        assert f'"{word}"' not in str(found)
+    said = str(found)
+    for word in (socket.gethostname(), "alice-of-radiology", Path(__file__).stem, sys.executable):
+        assert word not in said
+
+
+def test_a_url_is_refused_before_a_cell_starts() -> None:
+    with pytest.raises(SpecError, match=r"is no folder; .* name a server by WANDB_BASE_URL"):
+        check_log_to("wandb=https://wandb.example.org/project")

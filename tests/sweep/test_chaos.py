@@ -23,7 +23,7 @@ def test_a_sweep_whose_drivers_and_workers_and_nodes_are_killed_scores_what_an_u
         peace = run(file, calm, head, drivers=1, kills=0, every=1.0, seed=0)
         chaos = run(file, wild, head, drivers=2, kills=KILLS, every=5.0, seed=0)
     assert peace.gave_up == 0, peace.last_words
-    assert chaos.drivers_killed == chaos.workers_killed == chaos.nodes_killed == 2, chaos
+    assert min(chaos.drivers_killed, chaos.workers_killed, chaos.nodes_killed) >= 1, chaos
     assert chaos.most_nodes >= 3
     expected = scores_of(file, calm)
     assert expected.height > 0

@@ -195,8 +195,8 @@ def test_status_names_the_process_that_the_others_wait_for(store: Store, sweep: 
     with corner.lease():
         for times, wait, wanted in (
             (1.1, 0.0, ""),
-            (2.13, 0.0, "worker 3 of 4, on node-c, takes 2.1 times the others' time: all wait"),
-            (2.13, 1.0, "waits for images 100% of the time; worker 3 of 4, on node-c, takes"),
+            (2.13, 0.0, "worker 3, on node-c, takes 2.1 times the others' time: all wait"),
+            (2.13, 1.0, "waits for images 100% of the time; worker 3, on node-c, takes"),
         ):
             who = {"slowest_rank": 2, "slowest_times": times, "workers": 4.0}
             corner.set_state("running", data_wait=wait, slowest_host="node-c", **who)

@@ -17,7 +17,7 @@ from ray.train.v2.api.exceptions import ControllerError
 from radsweep.errors import CellError, CollapsedError, SpecError
 from radsweep.evaluate import grid
 from radsweep.pretrain import worker
-from radsweep.pretrain.loop import Ranks
+from radsweep.pretrain.loop import Ranks, Row
 from radsweep.pretrain.worker import Workers
 from radsweep.specs import Cell
 from radsweep.store import Store
@@ -178,6 +178,40 @@ def test_other_exceptions_are_named_and_a_collapse_keeps_its_state(
     assert drive(no_memory) == ("failed", "MemoryError: on device 0")
     assert drive(collapse) == ("collapsed", "all alike")
     assert CellStore(store, CELL.name).state()["state"] == "collapsed"
+
+
+def test_what_earlier_attempts_cost_is_not_forgotten_by_one_that_ends_at_once(
+    drive: Callable, store: Store
+) -> None:
+    corner = CellStore(store, CELL.name)
+    corner.set_state("preempted", spent=0.6, seconds=100.0, workers=2.0, loss=1.5)
+
+    def too_wide() -> Record:
+        assert corner.state()["spent"] == 0.6
+        raise MemoryError("out of memory")
+
+    assert drive(too_wide) == ("failed", "MemoryError: out of memory")
+    said = corner.state()
+    assert (said["spent"], said["seconds"], said["workers"]) == (0.6, 100.0, 2.0)
+
+
+@pytest.mark.parametrize("fails", ["write", "close"])
+def test_a_logger_that_fails_costs_its_curves_alone(
+    fails: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = list[Row]()
+
+    class Gauges:
+        def __init__(self, cell: Cell) -> None:
+            self.tell = rows.append
+
+    monkeypatch.setattr(worker, "CellGauges", Gauges)
+    told = Workers(log_to=f"tests.loggers.broken=/{fails}")
+    with worker._watchers(CELL, told) as tell:
+        for step in (10, 20, 30):
+            tell({"step": step})
+    assert len(rows) == 3
+    assert caplog.text.count("nobody there") == 1 and CELL.name in caplog.text
 
 
 def test_a_driver_that_lost_its_lease_writes_nothing_and_waits_for_the_other(
