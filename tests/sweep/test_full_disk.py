@@ -22,7 +22,8 @@ from tests.sweep.test_resume import (
     write_sweep,
 )
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(280)]
+# Minutes on two cores, so that it is run before a release and not at every change.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
 
 STEPS = 600
 

@@ -58,7 +58,7 @@ def test_weights_that_are_shared_need_two_processes_at_any_width(tmp_path: Path)
         check_share(cell, Workers(count=1, most=4, sharded=True))
 
 
-@pytest.mark.cluster
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_cell_grows_to_a_node_that_comes_and_shrinks_when_it_is_lost(
     cluster: Cluster, new_store: Callable[[], Store], tmp_path: Path
