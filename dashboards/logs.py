@@ -47,6 +47,10 @@ def binned(tables: Tables, quantities: Sequence[str]) -> pl.DataFrame:
     return found
 
 
+FEW_POINTS = 10
+"""Below which each is marked."""
+
+
 def line_panels(
     points: pl.DataFrame,
     by: Sequence[str],
@@ -76,10 +80,13 @@ def line_panels(
         for part in group.partition_by("cell", maintain_order=True):
             look, images = look_of[part["paradigm"][0]], part["images"][0]
             name = f"{look.name}, {images_short(images)} images, seed {part['seed'][0]}"
+            # A line of one point is none, and one of a few hides that they are few.
+            mode = "lines+markers" if part.height < FEW_POINTS else "lines"
             drawn.scatter(
-                **{"mode": "lines", "showlegend": False, **where.axes},
+                **{"mode": mode, "showlegend": False, **where.axes},
                 **{"x": part["spent"].to_list(), "y": part["value"].to_list()},
                 line={"color": faded(look.colour, strength[images]), "width": 1.5},
+                marker={"size": 5},
                 hovertemplate=f"{name}, %{{x:.0%}} spent: %{{y:{shown}}}<extra></extra>",
             )
         share = {"range": [0, 1.02], "tickformat": ".0%", "title": {"text": "budget spent"}}

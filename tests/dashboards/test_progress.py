@@ -119,6 +119,18 @@ def test_every_paradigm_shows_its_own_monitors() -> None:
     ]
 
 
+def test_a_monitor_that_was_read_once_is_seen() -> None:
+    points = monitors.points(TABLES)
+    cell = points.filter(quantity="monitor_cls_cosine")["cell"][0]
+    once = points.filter(quantity="monitor_cls_cosine", cell=cell).head(1)
+    drawn = [trace for trace in monitors.figure(once).data if trace.y[0] is not None]
+    assert [(trace.mode, list(trace.y)) for trace in drawn] == [
+        ("lines+markers", once["value"].to_list())
+    ]
+    many = [trace.mode for trace in monitors.figure(points).data if len(trace.x) >= 10]
+    assert set(many) == {"lines"}
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [(40, "40 seconds"), (720, "12 minutes"), (12_240, "3.4 hours"), (181_440, "2.1 days")],
