@@ -22,7 +22,7 @@ class Reader:
     """Reads the images and masks of manifest rows. Cheap to make: it copies nothing."""
 
     def __init__(self, store: Store, index: pa.Table) -> None:
-        """Opens nothing yet.
+        """Opens nothing yet; makes the folder for copies where this machine keeps some.
 
         Args:
             store: where the corpus is.

@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 
 from radsweep.corpus.manifest import Corpus
 from radsweep.errors import SpecError
-from radsweep.evaluate.encoders import Encoder
 from radsweep.evaluate.features import block_file
 from radsweep.evaluate.local import run_grid_locally
 from radsweep.evaluate.shared_space import projected
@@ -26,6 +25,7 @@ from radsweep.specs import Cell, Sweep
 from radsweep.store import Store, scores
 from radsweep.store.record import CellStore
 from tests.evaluate import toy, worded
+from tests.evaluate.worded import encoder_of
 
 TASKS = ("findings", "lines_tubes")
 SETTINGS = {"linear_pooled.strengths": 9, "linear_projected.strengths": 9}
@@ -40,10 +40,6 @@ def one(tmp_path: Path) -> tuple[Store, Sweep, Cell, Clip]:
     return store, sweep, sweep.cells()[0], worded.write_cell(store, sweep.cells()[0], seed=0)
 
 
-def _encoder(store: Store, cell: Cell) -> Encoder:
-    return Encoder.of(cell, CellStore(store, cell.name).record())
-
-
 def test_the_vectors_are_those_that_the_paradigm_contrasts(
     one: tuple[Store, Sweep, Cell, Clip],
 ) -> None:
@@ -53,7 +49,7 @@ def test_the_vectors_are_those_that_the_paradigm_contrasts(
         pooled = paradigm.encoder(images)
         text = torch.zeros(5, worded.TOWER["text_length"], dtype=torch.int64)  # type: ignore[call-overload]
         met, _ = paradigm.features({"image": images, "text": text})
-    found = projected(store, _encoder(store, cell), pooled.numpy())
+    found = projected(store, encoder_of(store, cell), pooled.numpy())
     assert found.dtype == np.float32 and found.shape == (5, worded.TOWER["embed_dim"])
     np.testing.assert_allclose(found, torch.nn.functional.normalize(met, dim=1), atol=1e-6)
 
@@ -69,7 +65,7 @@ def test_one_sweep_reports_pooled_and_projected_and_a_projection_that_drops_the_
     side = load_file(file)
     side["image_projection"][1] = 0
     save_file(side, file)
-    encoder, corpus = _encoder(store, cell), Corpus.open(store, toy.CORPUS)
+    encoder, corpus = encoder_of(store, cell), Corpus.open(store, toy.CORPUS)
     for name in TASKS:
         task, probe = make_task(name), make_probe("linear_projected", protocol)
         data = task.data(corpus, protocol)
@@ -110,7 +106,7 @@ def test_an_encoder_without_a_projection_is_not_asked_and_says_so(
     assert set(said) == {f"{textless.name} / {task} (linear_projected)" for task in TASKS}
     assert all("dinov2 reads no texts" in why and "no projection" in why for why in said.values())
     with pytest.raises(SpecError, match="linear_projected"):
-        projected(store, _encoder(store, textless), np.zeros((1, 32), np.float32))
+        projected(store, encoder_of(store, textless), np.zeros((1, 32), np.float32))
 
 
 def test_two_cells_with_one_encoder_and_other_projections_are_asked_apart(

@@ -14,7 +14,6 @@ from sklearn.metrics import roc_auc_score
 
 from radsweep.corpus.manifest import Corpus
 from radsweep.errors import SpecError
-from radsweep.evaluate.encoders import Encoder
 from radsweep.evaluate.features import block_file
 from radsweep.evaluate.local import run_grid_locally
 from radsweep.evaluate.shared_space import prompt_space
@@ -25,8 +24,8 @@ from radsweep.paradigms.clip import Clip
 from radsweep.paradigms.prompts import ABSENT, PRESENT, every_prompt
 from radsweep.specs import Cell, Protocol, Sweep
 from radsweep.store import Store, scores
-from radsweep.store.record import CellStore
 from tests.evaluate import toy, worded
+from tests.evaluate.worded import encoder_of
 
 TASKS = ("findings", "lines_tubes")
 
@@ -46,10 +45,6 @@ def one(tmp_path: Path) -> tuple[Store, Sweep, Cell, Clip]:
     return store, sweep, sweep.cells()[0], worded.write_cell(store, sweep.cells()[0], seed=0)
 
 
-def _encoder(store: Store, cell: Cell) -> Encoder:
-    return Encoder.of(cell, CellStore(store, cell.name).record())
-
-
 def test_a_protocol_that_does_not_name_it_asks_what_it_always_did_under_the_same_keys(
     one: tuple[Store, Sweep, Cell, Clip],
 ) -> None:
@@ -67,7 +62,7 @@ def test_the_logit_is_the_towers_own_contrast_of_there_and_not_there(
 ) -> None:
     store, _, cell, paradigm = one
     pooled = np.random.default_rng(0).standard_normal((5, 32)).astype(np.float32)
-    space = prompt_space(store, _encoder(store, cell), pooled, ("effusion", "nodule"), toy.CPU)
+    space = prompt_space(store, encoder_of(store, cell), pooled, ("effusion", "nodule"), toy.CPU)
     viewer = paradigm.viewer()
     unit = torch.nn.functional.normalize
     with torch.inference_mode():
@@ -106,7 +101,7 @@ def test_an_encoder_whose_images_lie_on_what_is_true_of_them_scores_1(
     store, sweep, cell, paradigm = one
     protocol = sweep.protocol
     assert protocol is not None
-    encoder = _encoder(store, cell)
+    encoder = encoder_of(store, cell)
     task, probe = make_task(task_name), make_probe("zero_shot", protocol)
     data = task.data(Corpus.open(store, toy.CORPUS), protocol)
     nobody = np.zeros((1, 32), np.float32)
@@ -146,7 +141,11 @@ def test_it_is_not_asked_of_an_encoder_without_texts_and_says_so(
     assert all("dinov2 reads no texts" in reason for reason in said.values())
     with pytest.raises(SpecError, match="zero_shot are for clip"):
         prompt_space(
-            store, _encoder(store, cell), np.zeros((1, 32), np.float32), ("nodule",), toy.CPU
+            store,
+            encoder_of(store, cell),
+            np.zeros((1, 32), np.float32),
+            ("nodule",),
+            toy.CPU,
         )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from radsweep.corpus.manifest import Corpus
+from radsweep.evaluate.encoders import Encoder
 from radsweep.paradigms.clip import Clip
 from radsweep.specs import Cell
 from radsweep.store import Store
@@ -34,3 +35,8 @@ def write_cell(store: Store, cell: Cell, seed: int) -> Clip:
     paradigm.encoder.load(load_file(folder / "encoder.safetensors"))
     paradigm.save(folder)
     return paradigm.eval()
+
+
+def encoder_of(store: Store, cell: Cell) -> Encoder:
+    """What a finished cell left, for those who score it."""
+    return Encoder.of(cell, CellStore(store, cell.name).record())
