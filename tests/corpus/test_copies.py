@@ -19,6 +19,8 @@ ROWS = np.arange(0, 200, 3)
 @pytest.fixture
 def copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(VARIABLE, str(tmp_path / "copies"))
+    # However full the disk of whoever runs these tests is.
+    monkeypatch.setattr("radsweep.corpus.copies.KEEP_FREE", 0.0)
     return tmp_path / "copies"
 
 
