@@ -83,9 +83,13 @@ def share_spent(cell: Cell, steps: int | None, progress: Progress, ranks: Ranks)
 def to_device(
     views: Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]], device: torch.device
 ) -> dict[str, Tensor]:
-    """NumPy views as tensors; copies, since the stream's arrays may be read-only."""
+    """NumPy views as tensors; copies, since the stream's arrays may be read-only.
+
+    For a GPU into pinned memory: from any other the host would wait until the device had taken it.
+    """
+    pinned = device.type == "cuda"
     return {
-        name: torch.tensor(array).to(device, non_blocking=True)
+        name: torch.tensor(array, pin_memory=pinned).to(device, non_blocking=True)
         for name, array in views.items()
         if name != "position"
     }
