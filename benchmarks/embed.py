@@ -1,6 +1,6 @@
 """Embedding a corpus against the bare model's forward on tensors in memory.
 
-``python benchmarks/embed.py [--encoder NAME] [--side PX] [--images N] [--rounds R]`` stores N
+``python benchmarks/embed.py [--encoder NAME] [--side PX] [--images N] [--readers T]`` stores N
 grainy films and an encoder of random weights, and embeds them with everything around the model:
 bytes from the store, checks, decoding, the forward pass, features back in the store. In turn with
 it, the model alone answers for the same batches, decoded before, on the same device and as many
@@ -14,6 +14,7 @@ import io
 import tempfile
 import time
 import zlib
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -21,14 +22,13 @@ from functools import partial
 import numpy as np
 import polars as pl
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from safetensors.torch import save
 
 from radsweep.corpus.manifest import SCHEMA, Corpus, corpus_file, shard_file
-from radsweep.evaluate.embedder import BATCH_IMAGES, Embedder
+from radsweep.evaluate.embedder import Embedder
 from radsweep.evaluate.encoders import Encoder
 from radsweep.evaluate.features import Request, Work, index_of
 from radsweep.models.backbone import build_backbone
@@ -130,6 +130,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--images", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--readers", type=int, default=0, help="threads that decode ahead")
     given = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     recipe = Recipe(
@@ -147,12 +148,8 @@ def main() -> None:
         requests = [replace(request, images=f"r{i}") for i in range(given.rounds + 1)]
         index, rows = index_of(corpus, requests)
         # A new one for each round would load the weights; one would keep what it decoded.
-        embedder = Embedder(store, requests, index, rows, "made-up", device)
-        batches = [
-            embedder._images(request.rows[i : i + BATCH_IMAGES])
-            for i in range(0, given.images, BATCH_IMAGES)
-        ]
-        ready = [torch.from_numpy(batch).to(device) for batch in batches]
+        embedder = Embedder(store, requests, index, rows, "made-up", device, given.readers)
+        ready = [torch.from_numpy(each).to(device) for _, each in embedder._batches(request.rows)]
 
         def whole(number: int) -> None:
             embedder._pixels.clear()
@@ -164,12 +161,9 @@ def main() -> None:
                     assert embedder._backbone is not None
                     embedder._backbone(images)
 
-        def decode() -> list[NDArray[np.uint8]]:
+        def decode() -> None:
             embedder._pixels.clear()
-            return [
-                embedder._images(request.rows[i : i + BATCH_IMAGES])
-                for i in range(0, given.images, BATCH_IMAGES)
-            ]
+            deque(embedder._batches(request.rows), maxlen=0)
 
         whole(0)
         bare()

@@ -1,6 +1,7 @@
 """Ray Data around ``embedder``: the missing features of many encoders, on all machines."""
 
 import importlib
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,14 +23,14 @@ unevenly."""
 
 
 def _embed_some(
-    batch: dict[str, NDArray[np.int64]], store: Store, shared: Any, gpus: float
+    batch: dict[str, NDArray[np.int64]], store: Store, shared: Any, gpus: float, readers: int
 ) -> dict[str, NDArray[Any]]:
     """One task: some works, which lie side by side and so share their encoder and x-rays."""
     torch.set_num_threads(1)
     work, requests, index, rows, digest = ray.get(shared[0])
     # By name, since the driver and the trials import this file and none of them needs timm.
     embedder = importlib.import_module("radsweep.evaluate.embedder").Embedder(
-        store, requests, index, rows, digest, torch.device("cuda" if gpus else "cpu")
+        store, requests, index, rows, digest, torch.device("cuda" if gpus else "cpu"), readers
     )
     done = [embedder.try_run(work[int(number)]) for number in batch["id"]]
     return {
@@ -75,7 +76,13 @@ def embed(
         with DataContext.current(context):
             done = ray.data.range(len(work), override_num_blocks=tasks).map_batches(
                 _embed_some,  # type: ignore[arg-type]
-                fn_kwargs={"store": store, "shared": [shared], "gpus": gpus},
+                fn_kwargs={
+                    "store": store,
+                    "shared": [shared],
+                    "gpus": gpus,
+                    # A CPU that computes decodes nothing meanwhile; one beside a GPU does.
+                    "readers": math.ceil(cpus) - (0 if gpus else 1),
+                },
                 batch_size=None,
                 compute=TaskPoolStrategy(min(at_once, tasks)),
                 num_cpus=cpus,

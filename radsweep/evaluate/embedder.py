@@ -5,9 +5,11 @@ it.
 """
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import pyarrow as pa
@@ -41,6 +43,9 @@ MAPS: Mapping[Needs, int] = {"tokens": 1, "dense": LEVELS}
 """How many an encoder is asked for; the rest takes vectors alone."""
 KEPT_PIXELS = 1 << 28
 """Bytes of decoded x-rays that a process keeps for the next encoder."""
+
+Pixels = dict[int, NDArray[np.uint8]]
+"""X-rays [H, W] by manifest row."""
 
 
 def load_encoder(store: Store, encoder: Encoder, device: torch.device) -> Backbone:
@@ -76,6 +81,7 @@ class Embedder:
         index_rows: NDArray[np.int64],
         corpus_digest: str,
         device: torch.device,
+        readers: int,
     ) -> None:
         """Reads nothing yet.
 
@@ -86,13 +92,16 @@ class Embedder:
             index_rows: their positions in the manifest, ascending.
             corpus_digest: of the corpus's manifest.
             device: where the encoder runs.
+            readers: threads that read and decode the next batch while the encoder has this one; 0
+                reads it when it is wanted.
         """
+        self._readers = readers
         self._store, self._requests, self._device = store, requests, device
         self._corpus_digest = corpus_digest
         self._reader, self._index_rows = Reader(store, index), index_rows
         self._encoder: Encoder | None = None
         self._backbone: Backbone | None = None
-        self._pixels: dict[int, NDArray[np.uint8]] = {}
+        self._pixels: Pixels = {}
 
     def try_run(self, work: Work) -> tuple[int, str | None]:
         """``run``, and why it failed, if it did."""
@@ -112,36 +121,68 @@ class Embedder:
             self._encoder = work.encoder
         size = work.encoder.recipe.image_size
         levels = max(MAPS.get(request.needs, 0) for request in requests.values())
-        parts: dict[int, list[dict[str, NDArray[np.generic]]]] = {i: [] for i in requests}
-        for start in range(0, len(rows), BATCH_IMAGES):
-            batch = rows[start : start + BATCH_IMAGES]
+        files = {
+            i: _Files(self._store, request, request.key(work.encoder, self._corpus_digest), work)
+            for i, request in requests.items()
+        }
+        for batch, pixels in self._batches(rows):
             with torch.inference_mode():
-                images = resized(torch.from_numpy(self._images(batch)).to(self._device), size)
+                images = resized(torch.from_numpy(pixels).to(self._device), size)
                 features = self._backbone.features(images, levels)
             for i, request in requests.items():
                 taken = np.flatnonzero(np.isin(batch, wanted[i], assume_unique=True))
                 if len(taken):
-                    parts[i].append(_wanted(features, taken, request))
-        for i, request in requests.items():
-            key = request.key(work.encoder, self._corpus_digest)
-            whole = {
-                name: np.concatenate([part[name] for part in parts[i]]) for name in parts[i][0]
-            }
-            self._store.write_bytes(block_file(key, work.block), safetensors.numpy.save(whole))
+                    files[i].add(_wanted(features, taken, request))
         return len(rows)
 
-    def _images(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """uint8 [B, 1, H, W]."""
-        missing = [int(row) for row in rows if int(row) not in self._pixels]
-        fresh: dict[int, NDArray[np.uint8]] = {}
-        if missing:
-            examples = self._reader.examples(np.searchsorted(self._index_rows, missing))
-            fresh = {row: example.pixels for row, example in zip(missing, examples, strict=True)}
-            kept = sum(pixels.nbytes for pixels in self._pixels.values())
-            if kept + sum(pixels.nbytes for pixels in fresh.values()) <= KEPT_PIXELS:
-                self._pixels |= fresh
-        found = [fresh[row] if row in fresh else self._pixels[row] for row in rows.tolist()]
-        return np.stack(found)[:, None]
+    def _batches(
+        self, rows: NDArray[np.int64]
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
+        """Rows and their x-rays uint8 [B, 1, H, W]; a batch ahead, where threads may read it."""
+        coming: deque[tuple[NDArray[np.int64], list[Future[Pixels]]]] = deque()
+        with ThreadPoolExecutor(max(1, self._readers)) as threads:
+            for start in range(0, len(rows), BATCH_IMAGES):
+                batch = rows[start : start + BATCH_IMAGES]
+                missing = batch[[row not in self._pixels for row in batch.tolist()]]
+                shares = np.array_split(missing, max(1, self._readers))
+                coming.append((batch, [threads.submit(self._read, share) for share in shares]))
+                if len(coming) > 1 or self._readers == 0:
+                    yield self._taken(*coming.popleft())
+            yield from (self._taken(*each) for each in coming)
+
+    def _read(self, rows: NDArray[np.int64]) -> Pixels:
+        examples = self._reader.examples(np.searchsorted(self._index_rows, rows))
+        return {row: example.pixels for row, example in zip(rows.tolist(), examples, strict=True)}
+
+    def _taken(
+        self, batch: NDArray[np.int64], shares: list[Future[Pixels]]
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        fresh = {row: pixels for share in shares for row, pixels in share.result().items()}
+        found = self._pixels | fresh
+        if sum(pixels.nbytes for pixels in found.values()) <= KEPT_PIXELS:
+            self._pixels = found
+        return batch, np.stack([found[row] for row in batch.tolist()])[:, None]
+
+
+@final
+class _Files:
+    """What one request gets of one block, written file by file as each is full."""
+
+    def __init__(self, store: Store, request: Request, key: str, work: Work) -> None:
+        self._store = store
+        parts = enumerate(request.parts(work.block))
+        self._left = deque((block_file(key, work.block, part), size) for part, size in parts)
+        self._held: list[Mapping[str, NDArray[Any]]] = []
+
+    def add(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """The features of the next images."""
+        self._held.append(arrays)
+        while self._left and sum(len(each["pooled"]) for each in self._held) >= self._left[0][1]:
+            path, size = self._left.popleft()
+            held = {name: np.concatenate([each[name] for each in self._held]) for name in arrays}
+            full = {name: values[:size] for name, values in held.items()}
+            self._store.write_bytes(path, safetensors.numpy.save(full))
+            self._held = [{name: values[size:].copy() for name, values in held.items()}]
 
 
 def _wanted(
@@ -178,7 +219,7 @@ def embed_locally(
     images, faults = 0, {}
     if work:
         index, rows = index_of(corpus, requests)
-        embedder = Embedder(store, requests, index, rows, digest, torch.device("cpu"))
+        embedder = Embedder(store, requests, index, rows, digest, torch.device("cpu"), 0)
         for each in work:
             done, fault = embedder.try_run(each)
             images += done

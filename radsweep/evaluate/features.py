@@ -1,13 +1,17 @@
 """Frozen features, once per encoder, kind and set of images, whoever asks for them. No Ray here.
 
-``features/<key>/`` holds ``block-NNNNN.safetensors`` and, last, ``DONE``. A block covers a fixed
+``features/<key>/`` holds ``block-NNNNN-PP.safetensors`` and, last, ``DONE``. A block covers a fixed
 range of manifest rows, so that one pass of an encoder over a block serves all that is asked of it,
-and a pass that was killed goes on with the blocks that are not there.
+and a pass that was killed goes on with the blocks that are not there. Maps are large (a pyramid of
+MedImageInsight is 14 MB), so that a block of them has many parts, and what a trial reads of them
+lies on its machine's disk.
 """
 
+import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, final
+from typing import IO, Any, final
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +19,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from radsweep.corpus.manifest import Corpus, index_table
+from radsweep.errors import StoreError
 from radsweep.evaluate.encoders import Encoder
 from radsweep.keys import key_of
 from radsweep.probes.base import FrozenFeatures
@@ -22,9 +27,11 @@ from radsweep.store import Store
 from radsweep.store.layout import features_folder
 from radsweep.tasks.base import Examples, Needs
 
-VERSION = 1
+VERSION = 2
 BLOCK_ROWS = 8192
 """Manifest rows of a block; only some of them are asked for."""
+PART_IMAGES: Mapping[Needs, int] = {"dense": 128}
+"""Images of one file; all of a block where a kind is not named."""
 
 
 @final
@@ -69,6 +76,16 @@ class Request:
         """Blocks that hold any of its rows."""
         return [int(block) for block in np.unique(self.rows // BLOCK_ROWS)]
 
+    def parts(self, block: int) -> list[int]:
+        """How many images each file of a block has, in order."""
+        images = len(self.in_block(block))
+        size = PART_IMAGES.get(self.needs, images)
+        return [min(size, images - start) for start in range(0, images, size)]
+
+    def names(self, block: int) -> list[str]:
+        """Of the files of a block, in order."""
+        return [block_name(block, part) for part in range(len(self.parts(block)))]
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -92,14 +109,14 @@ class Embedded:
     """Cell -> why its encoder has no features, or not all of them."""
 
 
-def block_name(block: int) -> str:
-    """Of the file with one block."""
-    return f"block-{block:05d}.safetensors"
+def block_name(block: int, part: int = 0) -> str:
+    """Of the file with one part of a block."""
+    return f"block-{block:05d}-{part:02d}.safetensors"
 
 
-def block_file(key: str, block: int) -> str:
-    """Of the features in one block."""
-    return f"{features_folder(key)}/{block_name(block)}"
+def block_file(key: str, block: int, part: int = 0) -> str:
+    """Of the features in one part of a block."""
+    return f"{features_folder(key)}/{block_name(block, part)}"
 
 
 def missing_work(
@@ -116,7 +133,7 @@ def missing_work(
             if "DONE" in present:
                 continue
             for block in request.blocks:
-                if block_name(block) not in present:
+                if not present.issuperset(request.names(block)):
                     lacking.setdefault(block, []).append(position)
         found += [
             Work(encoder=encoder, block=block, requests=tuple(positions))
@@ -133,30 +150,55 @@ def close(
         for request in requests:
             folder = features_folder(request.key(encoder, corpus_digest))
             present = set(store.names(folder))
-            blocks = {block_name(block) for block in request.blocks}
-            if "DONE" not in present and blocks <= present:
+            files = {name for block in request.blocks for name in request.names(block)}
+            if "DONE" not in present and files <= present:
                 store.write_bytes(f"{folder}/DONE", b"")
 
 
 def load_features(
     store: Store, encoder: Encoder, request: Request, corpus_digest: str
 ) -> FrozenFeatures:
-    """All of a request's features, in its order. Raises StoreError where a block is not there."""
-    key = request.key(encoder, corpus_digest)
-    blocks = [
-        safetensors.numpy.load(store.read_bytes(block_file(key, block))) for block in request.blocks
-    ]
-    whole: Mapping[str, NDArray[Any]] = (
-        blocks[0]
-        if len(blocks) == 1
-        else {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
-    )
+    """All of a request's features, in its order: maps and tokens read-only, mapped from this disk.
+
+    Their files have no names and go with the last array. Raises StoreError where a block is not
+    there, or the disk has no room.
+    """
+    folder = features_folder(request.key(encoder, corpus_digest))
+    vectors: dict[str, list[NDArray[Any]]] = {}
+    grids: dict[str, IO[bytes]] = {}
+    like: dict[str, NDArray[Any]] = {}
+    with ExitStack() as stack:
+        for name in (name for block in request.blocks for name in request.names(block)):
+            part = safetensors.numpy.load(store.read_bytes(f"{folder}/{name}"))
+            for kind, values in part.items():
+                if values.ndim == 2:
+                    vectors.setdefault(kind, []).append(values)
+                    continue
+                if kind not in grids:
+                    grids[kind] = stack.enter_context(tempfile.TemporaryFile())
+                _append(grids[kind], values)
+                like[kind] = values
+        found = {kind: np.concatenate(values) for kind, values in vectors.items()}
+        for kind, file in grids.items():
+            shape = len(request.rows), *like[kind].shape[1:]
+            found[kind] = np.asarray(np.memmap(file, like[kind].dtype, "r", shape=shape))
     return FrozenFeatures(
-        pooled=whole["pooled"],
-        mean=whole["mean"],
-        tokens=whole.get("tokens"),
-        maps=tuple(whole[name] for name in sorted(whole) if name.startswith("map")),
+        pooled=found["pooled"],
+        mean=found["mean"],
+        tokens=found.get("tokens"),
+        maps=tuple(found[kind] for kind in sorted(found) if kind.startswith("map")),
     )
+
+
+def _append(file: IO[bytes], values: NDArray[Any]) -> None:
+    try:
+        file.write(values.data)
+        file.flush()
+    except OSError as fault:
+        raise StoreError(
+            f"features do not fit into {tempfile.gettempdir()} of this machine ({fault}); set "
+            "TMPDIR to a folder on a larger disk, or lower the protocol's train_images"
+        ) from fault
 
 
 def index_of(corpus: Corpus, requests: Sequence[Request]) -> tuple[pa.Table, NDArray[np.int64]]:

@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import polars as pl
 import pytest
@@ -7,7 +9,7 @@ from radsweep.corpus.manifest import Corpus
 from radsweep.corpus.reader import Reader
 from radsweep.errors import StoreError
 from radsweep.evaluate import features
-from radsweep.evaluate.embedder import embed_locally, load_encoder
+from radsweep.evaluate.embedder import Embedder, embed_locally, load_encoder
 from radsweep.evaluate.encoders import Encoder
 from radsweep.evaluate.features import Request, block_file, load_features, missing_work
 from radsweep.evaluate.trial import make_task
@@ -80,6 +82,58 @@ def test_a_killed_pass_goes_on_with_the_blocks_that_are_missing(
     again = load_features(store, encoder, request, "toy")
     assert np.array_equal(whole.pooled, again.pooled)
     assert np.array_equal(whole.maps[3], again.maps[3])
+
+
+def test_maps_lie_in_parts_and_a_part_that_is_missing_is_made_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = Corpus.open(store, toy.CORPUS)
+    encoder, requests = _encoders(store)[0], _requests(corpus)
+    embed_locally(store, corpus, [encoder], requests)
+    whole = load_features(store, encoder, requests[2], "toy")
+    store.delete(f"features/{requests[2].key(encoder, 'toy')}/DONE")
+    images = len(requests[2].rows)
+    size = images // 3 + 1
+    monkeypatch.setattr(features, "PART_IMAGES", {"dense": size})
+    assert [parts for block in requests[2].blocks for parts in requests[2].parts(block)] == [
+        *(size, size),
+        images - 2 * size,
+    ]
+    assert len(missing_work(store, [encoder], requests, "toy")) == 1
+    embed_locally(store, corpus, [encoder], requests)
+    again = load_features(store, encoder, requests[2], "toy")
+    assert np.array_equal(whole.mean, again.mean)
+    for one, other in zip(whole.maps, again.maps, strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_maps_that_this_machine_s_disk_has_no_room_for_are_refused_by_name(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = Corpus.open(store, toy.CORPUS)
+    encoder, request = _encoders(store)[0], _requests(corpus)[2]
+    embed_locally(store, corpus, [encoder], [request])
+    # What is written there fails as on a disk that is full.
+    monkeypatch.setattr(features.tempfile, "TemporaryFile", partial(open, "/dev/full", "wb", 0))
+    with pytest.raises(StoreError, match="set TMPDIR to a folder on a larger disk"):
+        load_features(store, encoder, request, "toy")
+
+
+def test_threads_that_decode_ahead_change_no_feature(store: Store) -> None:
+    corpus = Corpus.open(store, toy.CORPUS)
+    encoder, requests = _encoders(store)[0], _requests(corpus)
+    embed_locally(store, corpus, [encoder], requests)
+    files = {block_file(request.key(encoder, "toy"), 0): request for request in requests}
+    plain = {file: store.read_bytes(file) for file in files}
+    index, rows = features.index_of(corpus, requests)
+    for readers in (1, 3):
+        embedder = Embedder(store, requests, index, rows, "toy", torch.device("cpu"), readers)
+        for file in files:
+            store.delete(file)
+        assert (
+            embedder.try_run(features.Work(encoder=encoder, block=0, requests=(0, 1, 2)))[1] is None
+        )
+        assert {file: store.read_bytes(file) for file in files} == plain
 
 
 def test_features_are_named_by_weights_preprocessing_kind_and_images(store: Store) -> None:
