@@ -106,7 +106,7 @@ def scores(
     if as_json:
         say_json(table.drop("draws").to_dicts())
     else:
-        console.print(scores_table(table))
+        console.print(scores_table(table) if len(table) else "no scores yet: `radsweep status`")
         for name, reason in not_asked(root, loaded, loaded.cells()):
             console.print(f"- {name}: {reason}", highlight=False)
         for task, caution in rare_means(table):

@@ -79,6 +79,15 @@ def run(
     gpus: Annotated[float, typer.Option(min=0, help="GPUs per training process")] = 0,
     cpus: Annotated[float, typer.Option(help="CPUs per training process")] = 1,
     stream_cpus: Annotated[float, typer.Option(help="CPUs for the stream of each process")] = 1,
+    trial_cpus: Annotated[
+        float, typer.Option(min=0.1, help="CPUs per encoder or probe that is evaluated")
+    ] = 1,
+    trial_gpus: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="The same of GPUs, 0.25 for four on one; as --gpus if it is not said"
+        ),
+    ] = None,
     checkpoint_steps: Annotated[int, typer.Option(min=1, help="Steps between checkpoints")] = 200,
     keep_every_steps: Annotated[
         int | None,
@@ -192,7 +201,8 @@ def run(
         only=only,
         at_once=at_once,
         workers_for=lambda cell: placed,
-        trial_gpus=gpus,
+        trial_cpus=trial_cpus,
+        trial_gpus=gpus if trial_gpus is None else trial_gpus,
         watch_spot=watch_spot,
         limits=limits,
     )
@@ -223,16 +233,19 @@ def run(
 
 def status(sweep: SweepArgument, store: StoreOption = "", as_json: JsonOption = False) -> None:
     """Each cell: waiting, running (progress, ETA), done, failed (why)."""
+    from radsweep.store.layout import sweep_file
     from radsweep.sweep.load import load_sweep
     from radsweep.sweep.results import read_cells
     from radsweep.sweep.show import status_table
 
-    loaded = load_sweep(sweep)
-    cells = read_cells(loaded, open_store(store))
+    loaded, root = load_sweep(sweep), open_store(store)
+    cells = read_cells(loaded, root)
     if as_json:
         say_json(cells.to_dicts())
-    else:
-        console.print(status_table(loaded.name, cells))
+        return
+    console.print(status_table(loaded.name, cells))
+    if not root.exists(sweep_file(loaded.name)):
+        console.print(f"it was never run in {root.url}", style="yellow", soft_wrap=True)
 
 
 def demo(

@@ -1,7 +1,6 @@
 """Ray Data around ``embedder``: the missing features of many encoders, on all machines."""
 
 import importlib
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,10 +22,11 @@ unevenly."""
 
 
 def _embed_some(
-    batch: dict[str, NDArray[np.int64]], store: Store, shared: Any, gpus: float, readers: int
+    batch: dict[str, NDArray[np.int64]], store: Store, shared: Any, cpus: float, gpus: float
 ) -> dict[str, NDArray[Any]]:
     """One task: some works, which lie side by side and so share their encoder and x-rays."""
-    torch.set_num_threads(1)
+    threads, readers = _threads(cpus, gpus)
+    torch.set_num_threads(threads)
     work, requests, index, rows, digest = ray.get(shared[0])
     # By name, since the driver and the trials import this file and none of them needs timm.
     embedder = importlib.import_module("radsweep.evaluate.embedder").Embedder(
@@ -38,6 +38,14 @@ def _embed_some(
         "images": np.array([images for images, _ in done]),
         "fault": np.array([fault or "" for _, fault in done]),
     }
+
+
+def _threads(cpus: float, gpus: float) -> tuple[int, int]:
+    """How many compute, and how many decode ahead: all beside a GPU, one of several CPUs."""
+    whole = max(1, int(cpus))
+    if gpus:
+        return 1, whole
+    return (whole - 1, 1) if whole > 1 else (1, 0)
 
 
 def embed(
@@ -76,13 +84,7 @@ def embed(
         with DataContext.current(context):
             done = ray.data.range(len(work), override_num_blocks=tasks).map_batches(
                 _embed_some,  # type: ignore[arg-type]
-                fn_kwargs={
-                    "store": store,
-                    "shared": [shared],
-                    "gpus": gpus,
-                    # A CPU that computes decodes nothing meanwhile; one beside a GPU does.
-                    "readers": math.ceil(cpus) - (0 if gpus else 1),
-                },
+                fn_kwargs={"store": store, "shared": [shared], "cpus": cpus, "gpus": gpus},
                 batch_size=None,
                 compute=TaskPoolStrategy(min(at_once, tasks)),
                 num_cpus=cpus,

@@ -80,14 +80,14 @@ def run_grid(
     if not schedule.is_done:
         kinds = [(unit.task, unit.probe) for unit in grid.units]
         batches = Batches(schedule, kinds, at_once)
-        parts = (store, sweep, grid, gpus)
+        parts = (store, sweep, grid, gpus, max(1, int(cpus)))
         _tune(_GridSearcher(batches, progress), parts, cpus, gpus, at_once)
     return failures(grid, schedule)
 
 
 def _tune(
     searcher: Searcher,
-    parts: tuple[Store, Sweep, Grid, float],
+    parts: tuple[Store, Sweep, Grid, float, int],
     cpus: float,
     gpus: float,
     at_once: int,
@@ -118,11 +118,11 @@ class _GridTrial(tune.Trainable):
     """A batch of steps, in a process that is kept for the next and with it what was read."""
 
     def setup(  # type: ignore[override]
-        self, config: dict[str, Any], parts: tuple[Store, Sweep, Grid, float]
+        self, config: dict[str, Any], parts: tuple[Store, Sweep, Grid, float, int]
     ) -> None:
         """Tune's word for a constructor; ``parts`` comes from the object store."""
-        store, sweep, grid, gpus = parts
-        torch.set_num_threads(1)
+        store, sweep, grid, gpus, threads = parts
+        torch.set_num_threads(threads)
         self._runner = Runner(store, sweep, grid, torch.device("cuda" if gpus else "cpu"))
         self._steps = _steps_of(config)
 

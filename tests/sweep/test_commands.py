@@ -221,10 +221,20 @@ def test_scores_are_a_table_a_csv_and_a_parquet_file(
     assert [row["label"] for row in said] == rows["label"].to_list()
 
 
-def test_scores_of_a_sweep_that_has_none_are_an_empty_table(
+def test_scores_of_a_sweep_that_has_none_are_an_empty_table_and_a_word(
     store: Store, sweep: Sweep, tmp_path: Path
 ) -> None:
     assert json.loads(ask("scores", *place(tmp_path), "--json")) == []
+    assert "no scores yet" in ask("scores", *place(tmp_path))
+
+
+def test_status_says_of_a_store_in_which_nothing_was_run_that_it_is_that(
+    sweep: Sweep, tmp_path: Path
+) -> None:
+    told = ("status", tmp_path / "hand.py", "--store", tmp_path / "mistyped")
+    assert "it was never run in" in ask(*told)
+    driver.declare(sweep, Store(str(tmp_path / "mistyped")))
+    assert "never" not in ask(*told)
 
 
 def test_laws_are_fitted_to_any_csv(tmp_path: Path) -> None:
@@ -337,6 +347,22 @@ def test_an_unwritable_store_and_an_unknown_command_are_refused_by_the_command_i
     assert ran.code == 1 and "cannot be written" in ran.errors and "Traceback" not in ran.errors
     ran = radsweep("rum", folder=tmp_path)
     assert ran.code == 2 and "rum" in ran.errors and "Traceback" not in ran.errors
+
+
+def test_evaluation_has_the_gpus_of_training_or_its_own(
+    sweep: Sweep, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def drive(loaded: Sweep, root: Store, options: RunOptions, observer: object) -> None:
+        asked.append((options.trial_cpus, options.trial_gpus))
+        raise _DrivenError
+
+    monkeypatch.setattr(driver, "run", drive)
+    told = ("run", str(tmp_path / "hand.py"), "--store", store.url, "--gpus", "1")
+    for more in ((), ("--trial-cpus", "4", "--trial-gpus", "0.25"), ("--trial-gpus", "0")):
+        assert isinstance(CliRunner().invoke(app, [*told, *more]).exception, _DrivenError)
+    assert asked == [(1, 1), (4, 0.25), (1, 0)]
 
 
 class _DrivenError(Exception):
