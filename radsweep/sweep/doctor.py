@@ -22,6 +22,7 @@ from radsweep.pretrain.worker import Workers
 from radsweep.specs import Sweep
 from radsweep.store import Store
 from radsweep.sweep.plan import check
+from radsweep.sweep.room import cells_room, process_fault
 from radsweep.sweep.starts import missing_start
 
 SAME_EVERYWHERE = ("radsweep", "ray", "torch", "timm", "transformers", "numpy", "polars")
@@ -216,53 +217,21 @@ def _start_findings(nodes: tuple[NodeFacts, ...]) -> list[Finding]:
 def _room_finding(
     workers: Workers, at_once: int, now: dict[str, float], most: dict[str, float]
 ) -> Finding:
-    """Whether all cells that start together can also finish together.
-
-    A trainer that holds the last CPU waits for a stream that can never start (Ray issue 44687).
-
-    Args:
-        workers: what each cell gets.
-        at_once: cells side by side.
-        now: resources of the cluster.
-        most: what its autoscaler may bring it to; empty where it has none.
-    """
-    per_cell = workers.count * (workers.cpus + workers.stream_cpus)
-    wanted = {"CPU": at_once * per_cell, "GPU": at_once * workers.count * workers.gpus}
-    width = f"{workers.count}" if workers.most is None else f"{workers.count} to {workers.most}"
-    said = (
-        f"{at_once} cells x {width} processes take {wanted['CPU']:g} CPUs and "
-        f"{wanted['GPU']:g} GPUs{' at least' if workers.most else ''}; the cluster has "
-        f"{now.get('CPU', 0.0):g} and {now.get('GPU', 0.0):g} now"
-    )
-    if most:
-        said += f", and may grow to {most.get('CPU', 0.0):g} and {most.get('GPU', 0.0):g}"
-    if any(wanted[name] > max(now.get(name, 0.0), most.get(name, 0.0)) for name in wanted):
-        return _bad(
-            "room",
-            f"{said}: lower --at-once, --workers or --stream-cpus, or let the autoscaler start "
-            "more (max_workers)",
-        )
-    return _well("room", said)
+    is_enough, said = cells_room(workers, at_once, now, most)
+    return _well("room", said) if is_enough else _bad("room", said)
 
 
 def _process_findings(
     workers: Workers, nodes: list[dict[str, Any]], most: dict[str, float]
 ) -> list[Finding]:
     """Whether one training process fits on a node; of those that may yet come nothing is known."""
-    for node in nodes:
-        has: dict[str, float] = node["Resources"]
-        fits = has.get("CPU", 0.0) >= workers.cpus and has.get("GPU", 0.0) >= workers.gpus
-        if fits:
-            return []
+    wanted = {"CPU": workers.cpus, "GPU": workers.gpus}
+    fault = process_fault("training", wanted, "--cpus or --gpus", nodes)
+    if fault is None:
+        return []
     if most:
         return [_well("training process", "fits on no node yet; the autoscaler is to bring one")]
-    return [
-        _bad(
-            "training process",
-            f"no node has the {workers.cpus:g} CPUs and {workers.gpus:g} GPUs that one process "
-            "asks for: lower --cpus or --gpus, or start larger nodes",
-        )
-    ]
+    return [_bad("training process", fault)]
 
 
 def doctor_table(findings: tuple[Finding, ...]) -> Table:

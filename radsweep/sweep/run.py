@@ -29,6 +29,7 @@ from radsweep.evaluate.trial import make_task
 from radsweep.evaluate.wanted import scored_corpus
 from radsweep.keys import canonical, canonical_json, key_of
 from radsweep.laws.answers import fits_table
+from radsweep.pretrain.nodes import living_nodes
 from radsweep.pretrain.worker import Workers, check_share, run_cell
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store, layout
@@ -37,6 +38,7 @@ from radsweep.sweep.cluster import connected
 from radsweep.sweep.limits import Ledger, Limits
 from radsweep.sweep.plan import check
 from radsweep.sweep.results import read_scores
+from radsweep.sweep.room import check_room
 from radsweep.sweep.similarity import keep_similarity
 from radsweep.sweep.starts import missing_start
 from radsweep.sweep.watch import watching
@@ -165,6 +167,8 @@ def run(sweep: Sweep, store: Store, options: RunOptions, observer: Observer) -> 
     if missing or pending_units(store, sweep, cells):
         check_task_data(sweep, store)
         with connected(options.address, options.cpus), watching(options.watch_spot):
+            if options.address is None:
+                _check_room_here(missing, sweep, options)
             failures += _pretrain(missing, sweep, store, options, observer)
             finished = tuple(cell for cell in cells if CellStore(store, cell.name).is_done)
             failures += _score(finished, sweep, store, options, observer)
@@ -187,6 +191,13 @@ def _check_address(address: str | None, workers: Workers) -> None:
             f"does not tell through {address}; run it on the cluster (radsweep submit), or give "
             "one number"
         )
+
+
+def _check_room_here(missing: tuple[Cell, ...], sweep: Sweep, options: RunOptions) -> None:
+    """Of the cluster that was started here, which does not grow: see ``room.check_room``."""
+    training = [options.workers_for(cell) for cell in missing if not cell.is_baseline]
+    trial = {"CPU": options.trial_cpus, "GPU": options.trial_gpus}
+    check_room(training, options.at_once, trial if sweep.protocol else {}, living_nodes())
 
 
 def _keep_maps(sweep: Sweep, store: Store) -> list[tuple[str, str]]:

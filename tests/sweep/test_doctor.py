@@ -9,11 +9,13 @@ import pytest
 import ray
 from rich.console import Console
 
+from radsweep.errors import SpecError
 from radsweep.pretrain.worker import Workers
 from radsweep.store import Store
 from radsweep.sweep import doctor
 from radsweep.sweep.cluster import connected
 from radsweep.sweep.doctor import BAD, WELL, Finding, NodeFacts, doctor_table, examine
+from radsweep.sweep.room import check_room
 from tests.evaluate.toy import sweep
 
 HERE = {"python": "3.11.9", "ray": "2.60.0", "torch": "2.15.0"}
@@ -80,6 +82,30 @@ def test_a_process_larger_than_any_node_is_found_though_the_sum_would_do() -> No
         ("training process", BAD)
     ]
     assert doctor._process_findings(Workers(cpus=5), nodes, {"CPU": 64.0})[0].state == WELL
+
+
+def test_what_a_cluster_of_fixed_size_cannot_run_is_refused_before_it_waits_for_ever() -> None:
+    nodes = [{"Resources": {"CPU": 2.0}}, {"Resources": {"CPU": 2.0, "GPU": 1.0}}]
+    trial = {"CPU": 2.0, "GPU": 0.5}
+    check_room([Workers()] * 9, 2, trial, nodes)
+    # Three hold 3 of 4 CPUs, and their streams take turns on the last; the second of two others
+    # waits for the first one's end.
+    check_room([Workers()] * 9, 3, trial, nodes)
+    check_room([Workers(cpus=3)] * 2, 2, trial, nodes)
+    with pytest.raises(SpecError, match="4 cells side by side hold 4 of 4 CPUs"):
+        check_room([Workers()] * 9, 4, trial, nodes)
+    check_room([Workers()] * 3, 4, trial, nodes)
+    with pytest.raises(SpecError, match=r"1 cells side by side hold 3.5 of 4 CPUs, .* than the 1 "):
+        check_room([Workers(cpus=3.5)], 1, {}, nodes)
+    check_room([Workers(cpus=3.5, stream_cpus=0.5)], 1, {}, nodes)
+    with pytest.raises(SpecError, match=r"\(--workers 2\) take 6 CPUs and 0 GPUs"):
+        check_room([Workers(count=2, cpus=3)], 1, {}, nodes)
+    with pytest.raises(SpecError, match="take 1 CPUs and 2 GPUs, and there are 4 and 1"):
+        check_room([Workers(), Workers(gpus=2)], 1, {}, nodes)
+    with pytest.raises(SpecError, match=r"no node has the 4 CPUs and 0 GPUs .*--trial-cpus"):
+        check_room([], 1, {"CPU": 4.0}, nodes)
+    with pytest.raises(SpecError, match=r"no node has the 2 CPUs and 2 GPUs .*--trial-gpus"):
+        check_room([], 1, {"CPU": 2.0, "GPU": 2.0}, nodes)
 
 
 def test_the_table_shows_what_was_found_as_it_was_said() -> None:
