@@ -6,10 +6,12 @@ import typer
 
 from radsweep.commands.shared import (
     StoreOption,
+    StreamCpusOption,
     SweepArgument,
     WorkersOption,
     console,
     open_store,
+    read_stream_cpus,
     read_width,
 )
 from radsweep.errors import SpecError
@@ -67,7 +69,7 @@ def doctor(
     workers: WorkersOption = "1",
     gpus: Annotated[float, typer.Option(min=0, help="GPUs per training process")] = 0,
     cpus: Annotated[float, typer.Option(help="CPUs per training process")] = 1,
-    stream_cpus: Annotated[float, typer.Option(help="CPUs for the stream of each process")] = 1,
+    stream_cpus: StreamCpusOption = "1",
 ) -> None:
     """What would stop or spoil `radsweep run` with these options, before anything costs money."""
     from radsweep.pretrain.worker import Workers
@@ -77,7 +79,8 @@ def doctor(
 
     loaded, root = load_sweep(sweep), open_store(store)
     least, most = read_width(workers)
-    placed = Workers(count=least, most=most, gpus=gpus, cpus=cpus, stream_cpus=stream_cpus)
+    stream_least, _ = read_stream_cpus(stream_cpus)
+    placed = Workers(count=least, most=most, gpus=gpus, cpus=cpus, stream_cpus=stream_least)
     with connected(address):
         findings = examine(loaded, root, placed, at_once)
     console.print(doctor_table(findings))

@@ -1,6 +1,7 @@
 """What several commands share: the terminal, options with one meaning everywhere, the store."""
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -40,6 +41,24 @@ def read_width(text: str) -> tuple[int, int | None]:
     return found
 
 
+def read_stream_cpus(text: str) -> tuple[float, float | None]:
+    """``6`` or ``2:16`` of ``--stream-cpus``: the least, and the most where they may differ."""
+    least, is_range, most = text.partition(":")
+    try:
+        found = float(least), float(most) if is_range else None
+    except ValueError:
+        found = 0.0, None
+    if not 0 < found[0] <= (found[0] if found[1] is None else found[1]) < math.inf:
+        raise typer.BadParameter(f"{text!r} is no number of CPUs; give 6, or 2:16")
+    return found
+
+
+StreamCpusOption = Annotated[
+    str,
+    typer.Option(
+        help="CPUs for the stream of each process; 2:16 for 2, and as many as it needs to keep up"
+    ),
+]
 WorkersOption = Annotated[
     str,
     typer.Option(help="Training processes per cell; 2:8 for as many as there is room for"),

@@ -10,10 +10,12 @@ from rich.markup import escape
 from radsweep.commands.shared import (
     JsonOption,
     StoreOption,
+    StreamCpusOption,
     SweepArgument,
     WorkersOption,
     console,
     open_store,
+    read_stream_cpus,
     read_width,
     say_json,
 )
@@ -78,7 +80,7 @@ def run(
     workers: WorkersOption = "1",
     gpus: Annotated[float, typer.Option(min=0, help="GPUs per training process")] = 0,
     cpus: Annotated[float, typer.Option(help="CPUs per training process")] = 1,
-    stream_cpus: Annotated[float, typer.Option(help="CPUs for the stream of each process")] = 1,
+    stream_cpus: StreamCpusOption = "1",
     trial_cpus: Annotated[
         float, typer.Option(min=0.1, help="CPUs per encoder or probe that is evaluated")
     ] = 1,
@@ -174,12 +176,14 @@ def run(
     for warning in warnings(loaded, check(loaded, root)):
         console.print(warning, style="yellow", highlight=False)
     least, most = read_width(workers)
+    stream_least, stream_most = read_stream_cpus(stream_cpus)
     placed = Workers(
         count=least,
         most=most,
         gpus=gpus,
         cpus=cpus,
-        stream_cpus=stream_cpus,
+        stream_cpus=stream_least,
+        stream_cpus_most=stream_most,
         checkpoint_steps=checkpoint_steps,
         keep_every_steps=keep_every_steps,
         images_at_once=images_at_once,

@@ -1,6 +1,7 @@
 """The stream: batches of a subset by position, from Ray Data tasks, in the planned order."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from ray.data._internal.execution.execution_callback import ExecutionCallback
 
 from radsweep.corpus.batch import batch_positions, make_batch
 from radsweep.corpus.example import Viewer, Views
+from radsweep.corpus.pool import Pool, Window
 from radsweep.corpus.reader import Reader
 from radsweep.errors import StreamError
 from radsweep.store import Store
@@ -35,19 +37,33 @@ PREFETCH_BATCHES = 4
 REST_SECONDS = 0.03
 """Between two looks of Ray Data's executor; a task runs for tenths of a second at least."""
 
+MADE_SECONDS = "made seconds"
+"""Beside a batch's views on its way from the task."""
 
-@final
-class _Rest(ExecutionCallback):
-    """Makes the executor rest between two looks, whose thread lives in the trainer's process.
 
-    Ray 2.60 waits for running tasks, but while the trainer is behind and nothing may run it looks
-    again at once: that took 0.6 of a core and the interpreter's lock, and slowed training on two
-    cores by half.
+def _looks(pool: Pool) -> type[ExecutionCallback]:
+    """What the executor does between two looks, in its thread of the trainer's process.
+
+    It rests: Ray 2.60 waits for running tasks, but while the trainer is behind and nothing may run
+    it looks again at once: that took 0.6 of a core and the interpreter's lock, and slowed training
+    on two cores by half.
+
+    And it hears of the pool's size, which Ray Data would keep as it was at the start: the limit of
+    what tasks hold, and of what it asks of the cluster's autoscaler. While little runs it asks for
+    what it asked last, which may be more than that.
     """
 
-    def on_execution_step(self, executor: object) -> None:
-        """After each look."""
-        time.sleep(REST_SECONDS)
+    @final
+    class Looks(ExecutionCallback):
+        def on_execution_step(self, executor: Any) -> None:
+            limit = ExecutionResources.for_limits(cpu=pool.cpus)
+            if executor._options.resource_limits != limit:
+                executor._options.resource_limits = limit
+                executor._cluster_autoscaler._max_cluster_limits = limit
+                executor._cluster_autoscaler._last_resource_request = []
+            time.sleep(REST_SECONDS)
+
+    return Looks
 
 
 @final
@@ -81,7 +97,8 @@ def stream(
     rank: int,
     first_step: int,
     steps: int,
-    cpus: float,
+    cpus: float | Pool,
+    room: Callable[[], float] = lambda: math.inf,
 ) -> Iterator[Views]:
     """This rank's share of the global batches ``first_step`` to ``steps - 1``, made by Ray Data.
 
@@ -98,7 +115,9 @@ def stream(
         rank: this one.
         first_step: where a resumed run goes on; 0 at first.
         steps: of the whole run, counted from 0; a large number costs nothing.
-        cpus: how many CPUs this rank's tasks may hold; they must be free beside the trainer's.
+        cpus: how many CPUs this rank's tasks may hold, which must be free beside the trainer's; or
+            the pool that says so, from its least on, which is changed in place.
+        room: tells a pool how many CPUs the cluster has left or may get.
 
     Yields:
         Arrays [batch_size, ...] by name, read-only, with ``position`` int64 [batch_size].
@@ -114,8 +133,18 @@ def stream(
         rank=rank,
     )
     reference = index if isinstance(index, ray.ObjectRef) else ray.put(index)
+    pool = cpus if isinstance(cpus, Pool) else Pool(least=cpus, most=cpus)
+    asked = time.perf_counter()
     for first in range(first_step, steps, SEGMENT_STEPS):
-        yield from _segment(share, reference, first, min(steps, first + SEGMENT_STEPS), cpus)
+        last = min(steps, first + SEGMENT_STEPS)
+        for made_seconds, batch in _segment(share, reference, first, last, pool):
+            given = time.perf_counter()
+            yield batch
+            waited, asked = given - asked, time.perf_counter()
+            took = Window(
+                made_seconds=made_seconds, away_seconds=asked - given, waited_seconds=waited
+            )
+            pool.add(took, room)
 
 
 def local_stream(
@@ -145,33 +174,34 @@ def local_stream(
 
 
 def _segment(
-    share: _Share, reference: "ray.ObjectRef[pa.Table]", first: int, last: int, cpus: float
-) -> Iterator[Views]:
+    share: _Share, reference: "ray.ObjectRef[pa.Table]", first: int, last: int, pool: Pool
+) -> Iterator[tuple[float, Views]]:
+    """Each batch with the seconds that a task took to make it."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    task_cpus = min(1.0, cpus)
-    places = max(1, int(cpus / task_cpus))
+    places, most = (max(1, int(cpus / pool.task_cpus)) for cpus in (pool.cpus, pool.most))
     tasks = [{"first": one, "last": end} for one, end in task_steps(first, last, places)]
-    with DataContext.current(_context(cpus)):
+    with DataContext.current(_context(pool)):
         # Not ``ray.data.range`` or ``from_arrow``: their tasks ask for a CPU each, whatever the map
         # asks for, and wait for ever where trainers leave less than one on every node.
         data = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
             _steps_of_task(share, reference),
             batch_size=None,
-            num_cpus=task_cpus,
-            compute=TaskPoolStrategy(places),
+            num_cpus=pool.task_cpus,
+            compute=TaskPoolStrategy(min(most, len(tasks))),
         )
     rows = data.iter_batches(batch_size=1, prefetch_batches=PREFETCH_BATCHES)
     for step, row in zip(range(first, last), rows, strict=True):
         batch = {name: array[0] for name, array in row.items()}
+        made_seconds = float(batch.pop(MADE_SECONDS))
         if not np.array_equal(batch["position"], share.positions(step)):
             raise StreamError(
                 f"step {step} of rank {share.rank} of {share.world_size} got other images than "
                 "planned; this is a fault of radsweep or of Ray Data, not of the data: report it"
             )
-        yield batch
+        yield made_seconds, batch
 
 
-def _context(cpus: float) -> DataContext:
+def _context(pool: Pool) -> DataContext:
     """Order kept, no more than this rank's CPUs, and silence.
 
     Blocks keep Ray's own target of 128 MiB: small batches of a task leave it as one block. Each
@@ -179,9 +209,9 @@ def _context(cpus: float) -> DataContext:
     """
     context = DataContext.get_current().copy()
     context.execution_options = ExecutionOptions(
-        preserve_order=True, resource_limits=ExecutionResources(cpu=cpus)
+        preserve_order=True, resource_limits=ExecutionResources(cpu=pool.cpus)
     )
-    context.custom_execution_callback_classes = [_Rest]
+    context.custom_execution_callback_classes = [_looks(pool)]
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     return context
@@ -211,9 +241,12 @@ def _steps_of_task(
     """The function that a task runs: it is given ranges of steps and yields one row per batch."""
 
     def make(tasks: dict[str, NDArray[Any]]) -> Iterator[dict[str, NDArray[Any]]]:
+        began = time.perf_counter()
         reader = Reader(share.store, ray.get(reference))
         for first, last in zip(tasks["first"], tasks["last"], strict=True):
             for step in range(int(first), int(last)):
-                yield {name: array[None] for name, array in share.batch(reader, step).items()}
+                row = {name: array[None] for name, array in share.batch(reader, step).items()}
+                yield row | {MADE_SECONDS: np.array([time.perf_counter() - began])}
+                began = time.perf_counter()
 
     return make

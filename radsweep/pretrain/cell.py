@@ -18,6 +18,7 @@ import torch.distributed
 from radsweep import parts
 from radsweep.corpus.example import Viewer, Views
 from radsweep.corpus.manifest import Corpus
+from radsweep.corpus.pool import Pool
 from radsweep.corpus.reader import Reader
 from radsweep.corpus.subset import SubsetIndex, select
 from radsweep.errors import BudgetError, CellError, SpecError
@@ -79,6 +80,7 @@ def fit(
     *,
     checkpoint_steps: int,
     report: Callable[[Row], None],
+    pool: Pool | None = None,
     images_at_once: int | None = None,
     activation_checkpointing: bool = False,
     compile_blocks: bool = False,
@@ -98,6 +100,7 @@ def fit(
         make_batches: the stream, with or without Ray.
         checkpoint_steps: steps between checkpoints.
         report: is given each log row, on every rank.
+        pool: see ``loop.pretrain``.
         images_at_once: see ``loop.pretrain``.
         activation_checkpointing: see ``loop.pretrain``. What is computed anew is not counted.
         compile_blocks: see ``loop.pretrain``.
@@ -141,6 +144,7 @@ def fit(
             per_image=per_image,
             checkpoint_steps=checkpoint_steps,
             report=report,
+            pool=pool,
             images_at_once=images_at_once,
             activation_checkpointing=activation_checkpointing,
             compile_blocks=compile_blocks,
@@ -190,6 +194,7 @@ def _spend(
     per_image: float,
     checkpoint_steps: int,
     report: Callable[[Row], None],
+    pool: Pool | None,
     images_at_once: int | None,
     activation_checkpointing: bool,
     compile_blocks: bool,
@@ -219,6 +224,8 @@ def _spend(
             "workers": progress.workers,
             "device": _device_name(ranks),
         }
+        if pool is not None:
+            where["stream_cpus_most"] = pool.most
         rank = row["slowest_rank"]
         if rank is not None:
             where["slowest_host"] = hosts[int(rank)]
@@ -258,6 +265,7 @@ def _spend(
                 checkpoint_steps=checkpoint_steps,
                 neighbours=neighbours,
                 peak_images_per_second=None if peak is None else peak * ranks.size / per_image,
+                pool=pool,
                 images_at_once=images_at_once,
                 activation_checkpointing=activation_checkpointing,
                 compile_blocks=compile_blocks,
@@ -336,7 +344,8 @@ def _device_name(ranks: Ranks) -> str:
 
 TOLD = (
     *("spent", "step", "images_seen", "seconds"),
-    *("loss", "images_per_second", "data_wait", "mfu", "slowest_rank", "slowest_times"),
+    *("loss", "images_per_second", "data_wait", "stream_cpus", "mfu"),
+    *("slowest_rank", "slowest_times"),
 )
 """Figures of a log row that ``state.json`` repeats while the cell runs."""
 

@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW
 
 from radsweep.corpus.example import Views
+from radsweep.corpus.pool import Pool
 from radsweep.errors import BudgetError, DivergedError, PreemptedError
 from radsweep.models.batch_norm import held_moments
 from radsweep.paradigms.base import Paradigm
@@ -109,6 +110,7 @@ def pretrain(
     checkpoint_steps: int,
     neighbours: Neighbours | None = None,
     peak_images_per_second: float | None = None,
+    pool: Pool | None = None,
     images_at_once: int | None = None,
     activation_checkpointing: bool = False,
     compile_blocks: bool = False,
@@ -131,6 +133,7 @@ def pretrain(
             None holds it against nothing.
         peak_images_per_second: at which all devices would multiply as fast as they ever can, for
             ``mfu``; None where nobody knows.
+        pool: of CPUs that make the batches, for ``stream_cpus``; None makes them here.
         images_at_once: of a rank's share; None encodes it as a whole. Fewer need less memory and a
             second forward pass, and give the same gradient.
         activation_checkpointing: whether blocks of towers compute activations anew in the backward
@@ -206,7 +209,8 @@ def pretrain(
             per_second = taken * cell.budget.batch_size / elapsed
             losses = loss_figures(terms, ranks)
             alone = 0.0 if clock is None else clock.seconds()
-            waits, backwards = of_all_ranks((waited, alone), ranks.device)
+            cpus = 0.0 if pool is None else pool.cpus
+            waits, backwards, pools = of_all_ranks((waited, alone, cpus), ranks.device)
             slowest, times = laggard.add(backwards) or (None, None)
             row: Row = {
                 "step": progress.step,
@@ -223,6 +227,7 @@ def pretrain(
                 # Of the rank that waits longest: the others wait for it.
                 "data_wait": min(1.0, max(waits) / elapsed),
                 "data_wait_seconds": max(waits),
+                "stream_cpus": pools[waits.index(max(waits))] or None,
                 "seconds": progress.seconds,
                 "workers": ranks.size,
                 "slowest_rank": slowest,

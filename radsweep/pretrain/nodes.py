@@ -96,6 +96,14 @@ def most_resources() -> dict[str, float]:
     return {} if known is None else {name: float(value) for name, value in known.items()}
 
 
+def cpus_left() -> float:
+    """CPUs that are free now, with those that the autoscaler may yet bring."""
+    free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+    there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    may_come = most_resources().get("CPU", 0.0) - there.get("CPU", 0.0)
+    return free.get("CPU", 0.0) + max(0.0, may_come)
+
+
 class HereIsDraining:
     """Asks whether the node of this process is about to go; the head at most every 2 s."""
 

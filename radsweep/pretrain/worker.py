@@ -19,6 +19,7 @@ from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from ray.train.v2.api.exceptions import ControllerError, PreemptionError, WorkerGroupError
 
 from radsweep.corpus.example import Viewer, Views
+from radsweep.corpus.pool import Pool
 from radsweep.corpus.stream import stream
 from radsweep.corpus.subset import SubsetIndex
 from radsweep.errors import CellError, PreemptedError, SpecError
@@ -28,7 +29,7 @@ from radsweep.pretrain.cell import fit
 from radsweep.pretrain.checkpoint import newest
 from radsweep.pretrain.loop import Ranks, Row
 from radsweep.pretrain.metrics import CellGauges, count_end
-from radsweep.pretrain.nodes import HereIsDraining
+from radsweep.pretrain.nodes import HereIsDraining, cpus_left
 from radsweep.pretrain.shard import check_options
 from radsweep.pretrain.width import Wish, forget, width_now
 from radsweep.specs import Cell
@@ -58,6 +59,9 @@ class Workers:
     """Per process."""
     stream_cpus: float = 1
     """For each process's share of the stream."""
+    stream_cpus_most: float | None = None
+    """With it a share begins with ``stream_cpus`` and holds so many at most, as its trainer waits
+    and there is room: nobody counts on these."""
     checkpoint_steps: int = 200
     images_at_once: int | None = None
     """Of a process's share of the batch: fewer need less memory and more time, and give the same
@@ -91,7 +95,7 @@ class Workers:
 
     @property
     def all_cpus(self) -> float:
-        """What the cell takes of the cluster at most."""
+        """What the cell takes of the cluster at most, and streams as they begin."""
         return (self.most or self.count) * (self.cpus + self.stream_cpus)
 
     @property
@@ -110,7 +114,7 @@ class Workers:
         return tuple(width for width in wanted if batch_size % width == 0)
 
 
-def _batches(cell: Cell, store: Store, workers: Workers) -> Any:
+def _batches(cell: Cell, store: Store, pool: Pool) -> Any:
     def make(
         subset: SubsetIndex, viewer: Viewer, ranks: Ranks, first_step: int, steps: int | None
     ) -> Iterable[Views]:
@@ -124,7 +128,9 @@ def _batches(cell: Cell, store: Store, workers: Workers) -> Any:
             rank=ranks.rank,
             first_step=first_step,
             steps=steps if steps is not None else FAR_AHEAD_STEPS,
-            cpus=workers.stream_cpus,
+            cpus=pool,
+            # Each rank asks for itself, and they ask together.
+            room=lambda: cpus_left() / ranks.size,
         )
 
     return make
@@ -228,14 +234,16 @@ def _answer(
     report: Callable[[Row], None],
     must_leave: Callable[[], bool],
 ) -> dict[str, Any]:
+    pool = Pool(least=workers.stream_cpus, most=workers.stream_cpus_most or workers.stream_cpus)
     try:
         record = fit(
             cell,
             store,
             ranks,
-            _batches(cell, store, workers),
+            _batches(cell, store, pool),
             checkpoint_steps=workers.checkpoint_steps,
             report=report,
+            pool=pool,
             images_at_once=workers.images_at_once,
             activation_checkpointing=workers.activation_checkpointing,
             compile_blocks=workers.compile_blocks,

@@ -29,6 +29,8 @@ CELLS = pl.Schema(
         "seconds": pl.Float64,
         "images_per_second": pl.Float64,
         "data_wait": pl.Float64,
+        "stream_cpus": pl.Float64,
+        "stream_cpus_most": pl.Float64,
         "mfu": pl.Float64,
         "loss": pl.Float64,
         "workers": pl.Float64,
@@ -143,7 +145,8 @@ def _cell_row(cell: Cell, record: Record | None, said: dict[str, Any] | None) ->
     assert said is not None
     told = (
         *("spent", "images_seen", "seconds", "images_per_second", "data_wait", "mfu", "loss"),
-        *("workers", "device", "slowest_rank", "slowest_host", "slowest_times", "reason"),
+        *("stream_cpus", "stream_cpus_most", "workers", "device"),
+        *("slowest_rank", "slowest_host", "slowest_times", "reason"),
     )
     return row | {
         "state": said["state"],

@@ -244,12 +244,22 @@ def _why(row: dict[str, Any]) -> str:
         return row["reason"] or ""
     said, wait, times = [], row["data_wait"] or 0.0, row["slowest_times"] or 1.0
     if wait >= LONG_WAIT:
-        more = f": {1 / (1 - wait):.1f} times the --stream-cpus would do" if wait < 1 else ""
-        said.append(f"waits for images {wait:.0%} of the time{more}")
+        said.append(f"waits for images {wait:.0%} of the time{_what_helps(row, wait)}")
     if times >= SLOW_TIMES:
         who = f"worker {row['slowest_rank'] + 1}, on {row['slowest_host']}"
         said.append(f"{who}, takes {times:.1f} times the others' time: all wait")
     return "; ".join(said)
+
+
+def _what_helps(row: dict[str, Any], wait: float) -> str:
+    """Against the wait for images; nothing where that is all that a cell does."""
+    cpus, most = row["stream_cpus"], row["stream_cpus_most"]
+    if cpus is not None and most is not None and cpus < most:
+        return f": its stream has {cpus:g} of {most:g} CPUs and takes more as the cluster has room"
+    if wait >= 1:
+        return ""
+    has = "" if cpus is None else f" ({cpus:g})"
+    return f": {1 / (1 - wait):.1f} times the --stream-cpus{has} would do"
 
 
 def status_table(sweep: str, cells: pl.DataFrame) -> Table:

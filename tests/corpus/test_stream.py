@@ -1,5 +1,7 @@
 import os
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -12,7 +14,9 @@ from ray.train.torch import TorchTrainer
 
 from radsweep.corpus.batch import batch_positions, batch_strata, example_generator, make_batch
 from radsweep.corpus.copies import VARIABLE
+from radsweep.corpus.example import Example, Stratum, Viewer, Views
 from radsweep.corpus.manifest import Corpus, index_table, shard_file
+from radsweep.corpus.pool import Pool
 from radsweep.corpus.reader import Reader
 from radsweep.corpus.stream import TASK_STEPS, local_stream, stream, task_steps
 from radsweep.corpus.subset import SubsetIndex, select
@@ -203,6 +207,38 @@ def test_segments_follow_each_other_without_a_seam(
     monkeypatch.setattr("radsweep.corpus.stream.SEGMENT_STEPS", 12)
     given = list(stream(store, subset.table, crop_viewer(9), cpus=1, **WHOLE))
     assert_same(given, list(local_stream(store, subset.table, crop_viewer(9), **WHOLE)))
+
+
+@dataclass(frozen=True)
+class SlowViewer:
+    """Takes a hundredth of a second of nobody's CPU for an image."""
+
+    crops: Viewer
+
+    def __call__(self, example: Example, generator: np.random.Generator, stratum: Stratum) -> Views:
+        time.sleep(0.01)
+        return self.crops(example, generator, stratum)
+
+
+@pytest.mark.cluster
+def test_a_stream_grows_while_its_trainer_waits_and_shrinks_when_it_does_not(
+    small_ray: None,
+    store: Store,
+    subset: SubsetIndex,
+    crop_viewer: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("radsweep.corpus.pool.WINDOW_SECONDS", 2.0)
+    pool, viewer, whole = Pool(least=1, most=2), crop_viewer(9), WHOLE | {"steps": 170}
+    given, sizes = [], []
+    for batch in stream(store, subset.table, SlowViewer(viewer), cpus=pool, **whole):
+        given.append(batch)
+        sizes.append(pool.cpus)
+        # A batch takes 0.06 s to make: two tasks keep up with the first pace, one with the last.
+        time.sleep(0.045 if len(given) < 100 else 0.2)
+    assert_same(given, list(local_stream(store, subset.table, viewer, **whole)))
+    changes = [size for size, last in zip(sizes, [0, *sizes], strict=False) if size != last]
+    assert changes == [1, 2, 1]
 
 
 @pytest.mark.cluster

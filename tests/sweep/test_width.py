@@ -9,7 +9,7 @@ import typer
 from ray.cluster_utils import Cluster
 from ray.util import placement_group_table
 
-from radsweep.commands.shared import read_width
+from radsweep.commands.shared import read_stream_cpus, read_width
 from radsweep.errors import SpecError
 from radsweep.pretrain.checkpoint import newest
 from radsweep.pretrain.worker import Workers, check_share, run_cell
@@ -41,6 +41,25 @@ def test_a_width_is_a_number_or_a_range(text: str, width: tuple[int, int | None]
 def test_what_is_no_width_is_said_so(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="give 4, or 2:8"):
         read_width(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "cpus"), [("6", (6, None)), ("0.5", (0.5, None)), ("0.5:4", (0.5, 4)), ("2:2", (2, 2))]
+)
+def test_stream_cpus_are_a_number_or_a_range(text: str, cpus: tuple[float, float | None]) -> None:
+    assert read_stream_cpus(text) == cpus
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "-2", "two", "8:2", "2:", ":8", "2:8:16", "nan", "2:inf"]
+)
+def test_what_is_no_number_of_cpus_is_said_so(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="give 6, or 2:16"):
+        read_stream_cpus(text)
+
+
+def test_nobody_counts_on_cpus_that_a_stream_may_get() -> None:
+    assert Workers(count=2, cpus=2, stream_cpus=3, stream_cpus_most=16).all_cpus == 10
 
 
 def test_a_range_in_which_no_width_shares_the_batch_is_refused(tmp_path: Path) -> None:
