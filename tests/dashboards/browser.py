@@ -109,7 +109,7 @@ class Browser:
 def served(app: dash.Dash) -> Iterator[str]:
     """The app on a free port of this machine; gives its address."""
     server = make_server("127.0.0.1", 0, app.server, threaded=True)
-    thread = Thread(target=server.serve_forever, daemon=True)
+    thread = Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}/"

@@ -58,7 +58,7 @@ def hub(model: str, folder: Path) -> Iterator[str]:
         return {"type": "file", "path": name, "size": files[name].stat().st_size, "oid": COMMIT}
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
-        thread = Thread(target=server.serve_forever)
+        thread = Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         try:
             yield f"http://127.0.0.1:{server.server_port}"

@@ -21,19 +21,21 @@ import sys
 from radsweep.models.weights import encoder_digest
 from radsweep.pretrain.start import start_weights
 from radsweep.store import Store
-found = start_weights(Store(sys.argv[1]), sys.argv[2])
-print(found.layout, found.digest, encoder_digest(found.paradigm), len(found.paradigm))
+store, *starts = sys.argv[1:]
+for start_from in starts:
+    found = start_weights(Store(store), start_from)
+    print(found.layout, found.digest, encoder_digest(found.paradigm), len(found.paradigm))
 """
 
 
-def fetched(start_from: str, address: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def fetched(address: str, folder: Path, *starts: str) -> subprocess.CompletedProcess[str]:
     """By a process of its own: the hub's address is read once, as its package is imported."""
     own = {
         "HF_ENDPOINT": address, "HF_HOME": str(folder / "kept"), "HF_HUB_DISABLE_TELEMETRY": "1",
         "NO_PROXY": "127.0.0.1",
     }  # fmt: skip
     return subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(folder / "store"), start_from],
+        [sys.executable, "-c", SCRIPT, str(folder / "store"), *starts],
         env=os.environ | own, capture_output=True, text=True,
     )  # fmt: skip
 
@@ -47,12 +49,9 @@ def test_rad_dino_comes_from_the_hub_without_a_difference(tmp_path: Path) -> Non
     save_file(head, model / "dino_head.safetensors")
     (model / "training_images.csv").write_text("image\n")
     local = load_start(model)
+    there = ("hf://microsoft/rad-dino", "hf://microsoft/rad-dino@main")
     with hub("microsoft/rad-dino", model) as address:
-        for start_from in ("hf://microsoft/rad-dino", "hf://microsoft/rad-dino@main"):
-            done = fetched(start_from, address, tmp_path)
-            assert done.returncode == 0, done.stderr
-            assert done.stdout.split() == [
-                "hf", local.digest, encoder_digest(local.paradigm), str(len(local.paradigm)),
-            ]  # fmt: skip
-        done = fetched("hf://microsoft/rad-deno", address, tmp_path)
-        assert done.returncode and "is not there; give a folder or URL" in done.stderr
+        done = fetched(address, tmp_path, *there, "hf://microsoft/rad-deno")
+    found = ["hf", local.digest, encoder_digest(local.paradigm), str(len(local.paradigm))]
+    assert [line.split() for line in done.stdout.splitlines()] == [found] * 2, done.stderr
+    assert done.returncode and "is not there; give a folder or URL" in done.stderr

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from radsweep.cli import app
 from radsweep.errors import SpecError
 from radsweep.specs import Cell
 from radsweep.store import Store
@@ -17,7 +19,6 @@ from radsweep.sweep.load import load_sweep
 from radsweep.sweep.run import Outcome
 from radsweep.sweep.tell import check_webhook, journal, outcome_message, post
 from tests.evaluate.toy import sweep, write_cell
-from tests.sweep.commands import radsweep
 from tests.sweep.test_resume import write_sweep
 
 CELLS = sweep().cells()
@@ -43,7 +44,7 @@ class Hook(http.server.BaseHTTPRequestHandler):
 def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(Hook, "taken", [])
     server = http.server.HTTPServer(("127.0.0.1", 0), Hook)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}/done"
     server.shutdown()
@@ -119,18 +120,18 @@ def test_run_tells_the_webhook_and_the_journal(
     cells = load_sweep(str(file)).cells()
     for seed, cell in enumerate(cells):
         write_cell(store, cell, seed=seed)
-    given = ("run", file, "--store", store.url, "--log-json", events, "--webhook")
-    ran = radsweep(*given, hook, folder=tmp_path)
-    assert ran.code == 0, ran.output + ran.errors
+    given = ["run", str(file), "--store", store.url, "--log-json", str(events), "--webhook"]
+    ran = CliRunner().invoke(app, [*given, hook], catch_exceptions=False)
+    assert ran.exit_code == 0, ran.output
     ((_, sent),) = Hook.taken
     assert sent["sweep"] == "told" and sent["is_complete"] and sent["trained"] == []
     (line,) = [json.loads(line) for line in events.read_text().splitlines()]
     assert line["event"] == "run_began" and line["done_before"] == len(cells)
     # A webhook that nobody answers is a warning, and no failed run.
-    ran = radsweep(*given, "http://127.0.0.1:1/", folder=tmp_path)
-    assert ran.code == 0 and "the webhook was not told" in ran.output
-    ran = radsweep(*given, "nonsense", folder=tmp_path)
-    assert ran.code != 0 and "give an http:// or https:// address" in ran.output + ran.errors
+    ran = CliRunner().invoke(app, [*given, "http://127.0.0.1:1/"], catch_exceptions=False)
+    assert ran.exit_code == 0 and "the webhook was not told" in ran.output
+    with pytest.raises(SpecError, match="give an http:// or https:// address"):
+        CliRunner().invoke(app, [*given, "nonsense"], catch_exceptions=False)
 
 
 def test_each_event_is_one_line_with_the_cells_name_and_is_passed_on(tmp_path: Path) -> None:
