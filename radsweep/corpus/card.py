@@ -15,8 +15,12 @@ OTHER_PATIENT = "pixels of another patient"
 them."""
 
 FEW_MATCHES = 0.5
-"""Share of images that a table knows, below which the card warns: a key is often written in two
-ways."""
+"""The card warns of a table that knows a smaller share of the images by a smaller share of its own
+rows: a key is often written in two ways. Of few masks most rows find their image, and of an archive
+from which a part is ingested most images their row; both are right."""
+
+ROW_OF = {"accession_number": "exam_id", "patient_id": "patient_id"}
+"""Key of a table -> column of the manifest that a row of it is one value of; else ``image_id``."""
 
 
 def make_card(
@@ -24,7 +28,7 @@ def make_card(
     *,
     manifest: pl.DataFrame,
     quarantine: pl.DataFrame,
-    tables_found: pl.Series,
+    tables_found: pl.DataFrame,
     facts: dict[str, Any],
 ) -> dict[str, Any]:
     """The value of ``card.json``: no identifier, no path, no date but that of the ingest.
@@ -33,19 +37,22 @@ def make_card(
         job: what was ingested, and how.
         manifest: of the finished corpus.
         quarantine: all that is not in it.
-        tables_found: numbers of the tables that know each image.
+        tables_found: the manifest's identifiers, and ``tables_found``, the numbers of the tables
+            that know each image.
         facts: written as they are: digests and ``label_provenance`` (label column -> what it was
             made by; a column that is absent from it came from the hospital's own tables).
     """
-    found = tables_found.explode().drop_nulls()
-    tables = [
-        {
-            "key": table.key,
-            "rows": table.rows.num_rows,
-            "images": int((found == number).sum()),
-        }
-        for number, table in enumerate(job.tables.tables)
-    ]
+    tables = []
+    for number, table in enumerate(job.tables.tables):
+        found = tables_found.filter(pl.col("tables_found").list.contains(number))
+        tables.append(
+            {
+                "key": table.key,
+                "rows": table.rows.num_rows,
+                "rows_found": found[ROW_OF.get(table.key, "image_id")].n_unique(),
+                "images": found.height,
+            }
+        )
     other_patient = quarantine.filter(pl.col("detail") == OTHER_PATIENT).height
     return {
         "corpus": job.corpus,
@@ -103,10 +110,12 @@ def _label_counts(manifest: pl.DataFrame, labels: tuple[str, ...]) -> dict[str, 
 
 def _warnings(tables: list[dict[str, Any]], images: int, other_patient: int) -> list[str]:
     said = [
-        f"the table keyed by {table['key']} knows {table['images']:,} of {images:,} images; "
-        "is the key written in the same way?"
+        f"the table keyed by {table['key']} knows {table['images']:,} of {images:,} images by "
+        f"{table['rows_found']:,} of its {table['rows']:,} rows; is the key written in the same "
+        "way?"
         for table in tables
         if table["images"] < FEW_MATCHES * images
+        and table["rows_found"] < FEW_MATCHES * table["rows"]
     ]
     if other_patient:
         said.append(

@@ -244,7 +244,7 @@ def _finish(
         job,
         manifest=manifest,
         quarantine=quarantine,
-        tables_found=kept["tables_found"],
+        tables_found=kept,
         facts={
             **facts,
             "manifest_digest": hashlib.sha256(buffer.getvalue()).hexdigest(),

@@ -276,13 +276,33 @@ def test_the_same_picture_counts_once_and_under_two_patients_it_is_flagged(tmp_p
     assert "under two patients" in card["warnings"][0]
 
 
-def test_a_table_that_knows_few_images_is_warned_of(tmp_path: Path) -> None:
+def test_a_table_that_knows_few_images_by_few_of_its_rows_is_warned_of(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "in", 3)
-    (tmp_path / "odd.csv").write_text("patient_id,finding_a\n04000,1\n")
+    (tmp_path / "odd.csv").write_text("patient_id,finding_a\n04000,1\n04001,1\n4002,1\n")
     card = ingest(
         picture_spec(folder, reports=(str(tmp_path / "odd.csv"),)), Store(str(tmp_path / "s")), KEY
     )
-    assert "the table keyed by patient_id knows 0 of 3 images" in card["warnings"][0]
+    [warning] = card["warnings"]
+    assert "keyed by patient_id knows 1 of 3 images by 1 of its 3 rows" in warning
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param("patient_id,finding_a\n4001,1\n", id="few rows, each of which has its images"),
+        pytest.param(
+            "file_name,finding_a\n" + "\n".join(f"{n}.png,1" for n in range(99)),
+            id="the rows of a whole archive, of which a part is ingested",
+        ),
+    ],
+)
+def test_a_table_that_is_small_or_large_by_design_is_not_warned_of(
+    tmp_path: Path, rows: str
+) -> None:
+    folder = pictures(tmp_path / "in", 6)
+    (tmp_path / "right.csv").write_text(rows)
+    spec = picture_spec(folder, reports=(str(tmp_path / "right.csv"),))
+    assert ingest(spec, Store(str(tmp_path / "s")), KEY)["warnings"] == []
 
 
 def test_faults_of_the_user_are_found_before_anything_is_read(tmp_path: Path) -> None:
