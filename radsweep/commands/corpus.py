@@ -27,7 +27,7 @@ def phantom(
     """A synthetic hospital: DICOM x-rays, reports, finding and tube labels, tube masks."""
     from radsweep.corpus.phantom import HOSPITALS, write_hospital
     from radsweep.parts import did_you_mean
-    from radsweep.sweep.show import progress_bars
+    from radsweep.sweep.bars import progress_bars
 
     if hospital not in HOSPITALS:
         raise SpecError(f"no hospital {hospital!r}; {did_you_mean(hospital, sorted(HOSPITALS))}")
@@ -93,8 +93,9 @@ def ingest(
     from radsweep.corpus.ingest import IngestSpec
     from radsweep.corpus.ingest_ray import ingest_with_ray
     from radsweep.corpus.policies import own_size
+    from radsweep.sweep.bars import progress_bars
     from radsweep.sweep.cluster import connected
-    from radsweep.sweep.show import card_table, progress_bars
+    from radsweep.sweep.show import card_table
 
     root = open_store(store)
     root.check_writable()
@@ -157,7 +158,7 @@ def check(
 
     from radsweep.corpus.check import check_corpus
     from radsweep.corpus.identity import PatientKey
-    from radsweep.sweep.show import progress_bars
+    from radsweep.sweep.bars import progress_bars
     from radsweep.sweep.show_corpus import check_table
 
     root = open_store(store)

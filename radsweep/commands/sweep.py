@@ -158,6 +158,7 @@ def run(
     """What is missing: pretraining, then scores, laws, dashboard; on a laptop or on a cluster."""
     from radsweep.loggers.base import check_log_to
     from radsweep.pretrain.worker import Workers
+    from radsweep.sweep.bars import terminal_observer
     from radsweep.sweep.cost import counted_cost
     from radsweep.sweep.dash import keep_page, page_address
     from radsweep.sweep.limits import Limits
@@ -165,7 +166,6 @@ def run(
     from radsweep.sweep.plan import check, read_machine, warnings
     from radsweep.sweep.run import RunOptions
     from radsweep.sweep.run import run as drive
-    from radsweep.sweep.show import terminal_observer
     from radsweep.sweep.summary import answers_panel
     from radsweep.sweep.tell import check_webhook, journal, outcome_message, post
 

@@ -21,11 +21,12 @@ from radsweep.keys import seed_of
 from radsweep.pretrain.worker import Workers
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store
+from radsweep.sweep.bars import progress_bars, terminal_observer
 from radsweep.sweep.cluster import connected
 from radsweep.sweep.dash import keep_page, load_tables, page_file
 from radsweep.sweep.demo_sweep import SWEEP_FILE, demo_sweep
 from radsweep.sweep.run import RunOptions, run
-from radsweep.sweep.show import card_table, progress_bars, scores_table, terminal_observer
+from radsweep.sweep.show import card_table, scores_table
 from radsweep.sweep.summary import answers_panel
 
 HOSPITAL = "riverside"

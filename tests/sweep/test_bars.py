@@ -3,7 +3,7 @@
 import pytest
 from rich.progress import Progress
 
-from radsweep.sweep.show import TimeLeftColumn
+from radsweep.sweep.bars import TimeLeftColumn
 
 
 @pytest.mark.parametrize(
