@@ -3,15 +3,12 @@ state, and what steps of the training loop make of them; and so they are where e
 image by image, or computes activations anew in the backward pass."""
 
 import dataclasses
-import os
-import socket
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -21,6 +18,7 @@ from radsweep.pretrain.flops import flops_per_image
 from radsweep.pretrain.loop import Progress, Ranks, make_optimiser, pretrain
 from radsweep.specs import Budget, Cell, Recipe, Subset
 from tests.paradigms.tiny import batch, build, recipe
+from tests.processes import together
 
 COUNT, STEPS, RANKS = 8, 3, (1, 2, pytest.param(4, marks=pytest.mark.slow))
 Found = dict[str, Tensor]
@@ -126,12 +124,8 @@ def all_ways(rank: int, ranks: int) -> dict[str, Found]:
     return found
 
 
-def _rank(rank: int, ranks: int, port: int, folder: str) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=ranks)
+def _rank(rank: int, ranks: int, folder: str) -> None:
     torch.save(all_ways(rank, ranks), Path(folder) / f"{rank}.pt")
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module", params=RANKS)
@@ -142,10 +136,7 @@ def ranks(
     if count == 1:
         return [all_ways(0, 1)]
     folder = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(_rank, args=(count, port, str(folder)), nprocs=count)
+    together(_rank, count, count, str(folder))
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(count)]
 
 

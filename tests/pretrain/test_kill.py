@@ -62,7 +62,6 @@ class _Training:
     def __init__(self, store: Store, cell: Cell) -> None:
         # Forked from a process that has imported torch and never used it: a start takes no seconds.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])
         self.ear, mouth = context.Pipe()
         self.process = context.Process(target=_train, args=(store.url, cell, mouth))
         self.process.start()

@@ -2,8 +2,6 @@
 ever."""
 
 import dataclasses
-import os
-import socket
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,8 +9,6 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from radsweep.errors import CollapsedError
 from radsweep.paradigms.base import Paradigm
@@ -42,6 +38,7 @@ from tests.paradigms.tiny import SIZE, build, examples, recipe
 from tests.pretrain.derived import Vit
 from tests.pretrain.test_cell import BATCH, batches, log
 from tests.pretrain.test_shard import share_of_batches
+from tests.processes import together
 
 FILMS, STEPS = 60, 40
 CASES = {
@@ -174,11 +171,8 @@ def test_a_cell_that_was_lost_logs_the_very_shares(tmp_path: Path) -> None:
     assert kept.null_count() == 0
 
 
-def _rank(rank: int, port: int, folder: str) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
+def _rank(rank: int, folder: str) -> None:
     setattr(neighbours_module, "COST", 1e9)  # noqa: B010
-    dist.init_process_group("gloo", rank=rank, world_size=2)
     for name in ("clip", "dropped paths"):
         for way in ("copies", "shares"):
             # As good as still: what is left to differ is what this file is about.
@@ -188,7 +182,6 @@ def _rank(rank: int, port: int, folder: str) -> None:
                 share_of_batches, checkpoint_steps=15, report=lambda row: None,
                 sharded=way == "shares",
             )  # fmt: skip
-    dist.destroy_process_group()
 
 
 @pytest.mark.usefixtures("often")
@@ -197,10 +190,7 @@ def test_processes_together_find_what_one_finds(tmp_path: Path) -> None:
     for name in names:
         for way in ways:
             write_corpus(Store(str(tmp_path / name / way)), pretrain=FILMS // 2)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(_rank, args=(port, str(tmp_path)), nprocs=2)
+    together(_rank, 2, str(tmp_path))
     for name in names:
         made = dataclasses.replace(CASES[name], learning_rate=1e-4)
         _, alone = run(tmp_path / name / "alone", made)

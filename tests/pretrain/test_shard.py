@@ -2,8 +2,6 @@
 
 import dataclasses
 import itertools
-import os
-import socket
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from safetensors.torch import load as load_safetensors
 from torch.optim import AdamW
 
@@ -30,6 +27,7 @@ from tests.paradigms.test_activation_checkpointing import CASES as ANEW
 from tests.paradigms.test_ranks import recipes
 from tests.paradigms.tiny import recipe
 from tests.pretrain.test_cell import BATCH, batches
+from tests.processes import together
 
 STEPS, KEPT_AT = 6, 3
 STILL_DAVIT = {
@@ -93,11 +91,8 @@ def until_lost(*given: Any) -> Iterable[Views]:
         yield views
 
 
-def _rank(rank: int, port: int, folder: str) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
+def _rank(rank: int, folder: str) -> None:
     setattr(cell, "make_optimiser", steady)  # noqa: B010
-    dist.init_process_group("gloo", rank=rank, world_size=2)
     for name, made in CASES.items():
         for way, (first, second) in ways(name).items():
             store = Store(str(Path(folder) / name / way))
@@ -109,7 +104,6 @@ def _rank(rank: int, port: int, folder: str) -> None:
                     )  # fmt: skip
                 except _LostError:
                     dist.barrier()
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
@@ -118,10 +112,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in CASES:
         for way in WAYS:
             write_corpus(Store(str(made / name / way)))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(_rank, args=(port, str(made)), nprocs=2)
+    together(_rank, 2, str(made))
     return made
 
 
@@ -154,12 +145,8 @@ def test_shares_leave_the_files_of_copies(name: str, way: str, folder: Path) -> 
 WIDTHS = {"one to two": (1, 2), "two to one": (2, 1), "two to four": (2, 4)}
 
 
-def _attempts(rank: int, size: int, port: int, folder: str) -> None:
+def _attempts(rank: int, size: int, folder: str) -> None:
     """A group's part in every change of width: to the loss as the first, and on as the second."""
-    if size > 1:
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        torch.set_num_threads(1)
-        dist.init_process_group("gloo", rank=rank, world_size=size)
     setattr(cell, "make_optimiser", steady)  # noqa: B010
     for (way, widths), name in itertools.product(WIDTHS.items(), FULLY):
         for width, source in zip(widths, (until_lost, share_of_batches), strict=True):
@@ -177,8 +164,6 @@ def _attempts(rank: int, size: int, port: int, folder: str) -> None:
             except _LostError:
                 if size > 1:
                     dist.barrier()
-    if size > 1:
-        dist.destroy_process_group()
 
 
 @pytest.mark.slow
@@ -189,13 +174,10 @@ def test_shares_go_on_at_another_width(
         write_corpus(Store(str(tmp_path / name / way)))
     monkeypatch.setattr(cell, "make_optimiser", steady)
     for size in (1, 2, 1, 4):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
         if size == 1:
-            _attempts(0, size, port, str(tmp_path))
+            _attempts(0, size, str(tmp_path))
         else:
-            mp.spawn(_attempts, args=(size, port, str(tmp_path)), nprocs=size)
+            together(_attempts, size, size, str(tmp_path))
     for name, way in itertools.product(FULLY, WIDTHS):
         store = Store(str(tmp_path / name / way))
         log = store.read_table(CellStore(store, cell_of(CASES[name]).name).path("steps.parquet"))
