@@ -57,14 +57,15 @@ def shown(values: Values, attributes: Attributes, *, inverted: bool = False) -> 
     if show is None:
         return None
     picture = np.empty_like(values)
-    inside = 0
+    inside, enough = 0, MIN_INSIDE * picture.size
     for at in range(0, len(values), BLOCK_ROWS):
         block = picture[at : at + BLOCK_ROWS]
         show(values[at : at + BLOCK_ROWS], block)
-        inside += int(np.count_nonzero((block > 0) & (block < 1)))
+        if inside < enough:
+            inside += int(np.count_nonzero((block > 0) & (block < 1)))
         if inverted:
             np.subtract(np.float32(1), block, out=block)
-    return picture if inside >= MIN_INSIDE * picture.size else None
+    return picture if inside >= enough else None
 
 
 BLOCK_ROWS = 32

@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEG2000Lossless
 
+from radsweep.corpus import voi
 from radsweep.corpus.dicom import read_image
 from radsweep.corpus.pixels import Policy
 from radsweep.corpus.xray import REASONS, Limits, Quarantined, Xray
@@ -107,6 +108,24 @@ def test_padding_is_marked_and_dark() -> None:
 )
 def test_a_window_that_shows_nothing_is_ignored(window: dict) -> None:
     assert good(dicom(**{"WindowCenter": 800, "WindowWidth": 10, **window})).shown is None
+
+
+@pytest.mark.parametrize(
+    "grey_rows", [slice(0, 60), slice(540, 600), slice(0, 59), slice(541, 600)]
+)
+@pytest.mark.parametrize("inverted", [False, True])
+def test_a_window_is_shown_exactly_where_a_tenth_of_the_picture_is_grey_wherever_that_lies(
+    grey_rows: slice, inverted: bool
+) -> None:
+    values = np.zeros((600, 50), np.float32)
+    values[grey_rows] = np.linspace(410, 590, 50, dtype=np.float32)
+    header = {"WindowCenter": 500, "WindowWidth": 200, "VOILUTFunction": "LINEAR_EXACT"}
+    picture = voi.shown(values, header, inverted=inverted)
+    whole = np.clip((values - np.float32(500)) * np.float32(1 / 200) + np.float32(0.5), 0, 1)
+    if grey_rows.stop - grey_rows.start < 60:
+        assert picture is None
+    else:
+        assert np.array_equal(picture, np.float32(1) - whole if inverted else whole)
 
 
 @pytest.mark.parametrize(
