@@ -6,6 +6,14 @@ from pathlib import Path
 
 import pytest
 
+# What whoever runs the tests has set for their own work; some of it is read as typer is imported.
+for name in (
+    "RADSWEEP_COPIES", "RADSWEEP_JUDGE_KEY", "RADSWEEP_PATIENT_KEY", "RADSWEEP_STORE",
+    "FORCE_COLOR", "GITHUB_ACTIONS", "NO_COLOR", "PY_COLORS", "RAY_ADDRESS",
+):  # fmt: skip
+    os.environ.pop(name, None)
+os.environ |= {"COLUMNS": "100", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

@@ -9,8 +9,9 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing
 
+FORKED = multiprocessing.get_context("forkserver")
 # Whoever asks for the first such process in a session asks for all.
-multiprocessing.set_forkserver_preload(
+FORKED.set_forkserver_preload(
     ["pytest", "tests.paradigms.tiny", "tests.evaluate.toy", "radsweep.pretrain.cell", __name__]
 )
 

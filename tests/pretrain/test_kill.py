@@ -1,6 +1,5 @@
 """A cell whose process is killed again and again ends with the bytes of one that never was."""
 
-import multiprocessing
 import os
 import signal
 import time
@@ -24,6 +23,7 @@ from radsweep.store import Store
 from radsweep.store.record import CellStore
 from tests.evaluate.toy import CORPUS, write_corpus
 from tests.paradigms.tiny import recipe
+from tests.processes import FORKED
 
 BATCH, STEPS, CHECKPOINT_STEPS, KILLS = 8, 48, 3, 10
 PATIENCE_SECONDS = 120
@@ -61,9 +61,8 @@ class _Training:
 
     def __init__(self, store: Store, cell: Cell) -> None:
         # Forked from a process that has imported torch and never used it: a start takes no seconds.
-        context = multiprocessing.get_context("forkserver")
-        self.ear, mouth = context.Pipe()
-        self.process = context.Process(target=_train, args=(store.url, cell, mouth))
+        self.ear, mouth = FORKED.Pipe()
+        self.process = FORKED.Process(target=_train, args=(store.url, cell, mouth))
         self.process.start()
         mouth.close()
 

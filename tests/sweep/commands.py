@@ -20,10 +20,9 @@ class Ran:
 
 
 def environment(**more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name != "RADSWEEP_STORE"}
     # Workers of Ray look up parts of the tests by module name.
     path = os.pathsep.join([str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return kept | {"OMP_NUM_THREADS": "1", "COLUMNS": "100", "PYTHONPATH": path} | more
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path} | more
 
 
 def python(*arguments: str, folder: Path, **env: str) -> Ran:
