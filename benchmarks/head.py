@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 import radsweep.evaluate.batches
+import radsweep.evaluate.grid
 from benchmarks import grid
 from benchmarks.chaos import small_hospital
 from benchmarks.ray_head import Head, command_line, environment, processes, ray_head
@@ -42,7 +43,7 @@ from radsweep.probes.base import Range
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store, scores
 from radsweep.store.record import CellStore
-from radsweep.sweep.cluster import QUIET
+from radsweep.sweep.cluster import QUIET, TASKS_KEPT
 from radsweep.sweep.limits import Ledger, Limits
 from radsweep.sweep.load import load_sweep
 from radsweep.sweep.plan import Cost, make_plan, read_machine
@@ -306,10 +307,11 @@ def grow_by_cells(head: Head, folder: Path, count: int) -> Seen:
     return seen
 
 
-def grow_by_trials(head: Head, folder: Path, count: int) -> Seen:
+def grow_by_trials(head: Head, folder: Path, count: int, per_run: int) -> Seen:
     """Memory after so many trials of Ray Tune, one step in each as long probes have it."""
+    radsweep.evaluate.grid.TRIALS_PER_RUN = per_run
     radsweep.evaluate.batches.BATCH_SECONDS = radsweep.evaluate.batches.LEAST_SECONDS = 1e-9
-    store = Store(str(folder / "trials"))
+    store = Store(str(folder / f"trials{per_run}"))
     grid.write_corpus(store, 80)
     sweep = grid.make_sweep(count // 2)
     cells = sweep.cells()
@@ -331,13 +333,15 @@ def growth(folder: Path, trials: int) -> Table:
     kinds: dict[str, tuple[int, Callable[[Head], Seen]]] = {
         "tasks": (20_000, lambda head: grow_by_tasks(head, 20_000)),
         "cells": (60, lambda head: grow_by_cells(head, folder, 60)),
-        "trials": (trials, lambda head: grow_by_trials(head, folder, trials)),
+        "trials": (trials, lambda head: grow_by_trials(head, folder, trials, trials)),
+        "trials by the 50": (trials, lambda head: grow_by_trials(head, folder, trials, 50)),
     }
     names = ("driver", *PARTS)
     table = Table(title="Ray's growth: KiB for one more, and MiB at the end")
     for name in ("", "seconds each", *(f"{name}: KiB, MiB" for name in names)):
         table.add_column(name, justify="right" if name else "left")
-    os.environ |= QUIET | {"RAY_AUTH_MODE": "disabled"}
+    # Few are kept, so that what a head holds of tasks is full before its growth is measured.
+    os.environ |= QUIET | {TASKS_KEPT: "400", "RAY_AUTH_MODE": "disabled"}
     for kind, (count, grow) in kinds.items():
         with ray_head(cpus=2) as head:
             ray.init(address=head.address, log_to_driver=False, logging_level="ERROR")

@@ -9,6 +9,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from radsweep.corpus.copies import VARIABLE
+from radsweep.sweep.cluster import QUIET, TASKS_KEPT
 
 TOP = Path(__file__).parent.parent
 FILES = {
@@ -80,7 +81,7 @@ def test_spot_is_tried_before_on_demand(cluster: dict[str, Any]) -> None:
     assert spot and on_demand and min(spot) > max(on_demand)
 
 
-def test_every_ray_that_starts_asks_for_the_token_and_none_opens_its_dashboard(
+def test_every_ray_asks_for_the_token_no_head_opens_its_dashboard_or_keeps_all_tasks(
     cluster: dict[str, Any],
 ) -> None:
     starts = [
@@ -91,6 +92,7 @@ def test_every_ray_that_starts_asks_for_the_token_and_none_opens_its_dashboard(
     ]
     assert len(starts) == 2 and all("RAY_AUTH_MODE=token" in command for command in starts)
     assert "--dashboard-host=127.0.0.1" in starts[0] and "dashboard" not in starts[1]
+    assert f"{TASKS_KEPT}={QUIET[TASKS_KEPT]} " in starts[0]
     # Only who reads images keeps copies of them.
     assert VARIABLE not in starts[0] and f"{VARIABLE}=/tmp/radsweep-copies" in starts[1]
     assert cluster["file_mounts"]["/home/ray/.ray"] == "~/.ray"

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
+from radsweep.sweep.cluster import QUIET, TASKS_KEPT
+
 TOP = Path(__file__).parent.parent
 MANIFEST = TOP / "clusters" / "kuberay.yaml"
 DOCKERFILE = TOP / "clusters" / "Dockerfile"
@@ -121,9 +123,10 @@ def test_the_image_has_our_ray_no_root_and_copies_only_what_is_there() -> None:
     said = [line for line in lines if line and not line[0].startswith("#")]
     assert ["ARG", f"RAY_VERSION={pin('ray')}"] in said
     assert [line[1] for line in said if line[0] == "USER"] == ["ray"]
-    known = {"ARG", "FROM", "USER", "WORKDIR", "COPY", "RUN"}
+    known = {"ARG", "FROM", "USER", "WORKDIR", "COPY", "RUN", "ENV"}
     assert {line[0] for line in said} <= known
     copied = [part for line in said if line[0] == "COPY" for part in line[2:-1]]
     assert copied and all((TOP / part).exists() for part in copied)
+    assert ["ENV", f"{TASKS_KEPT}={QUIET[TASKS_KEPT]}"] in said
     install = " ".join(next(line for line in said if line[0] == "RUN"))
     assert "-c constraints.txt" in install and "--no-cache-dir" in install

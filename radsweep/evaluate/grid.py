@@ -1,4 +1,4 @@
-"""The evaluation grid of a sweep: one Ray Tune run over every encoder, task and probe setting.
+"""The evaluation grid of a sweep: Ray Tune over every encoder, task and probe setting.
 
 What a step measures is ``trial``'s matter, what comes next is ``search``'s and how many go together
 is ``batches``'; this file carries steps from one to the other over a cluster. ``local`` does the
@@ -22,6 +22,10 @@ from radsweep.evaluate.search import Step
 from radsweep.evaluate.wanted import Grid, unscored, wanted
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store
+
+TRIALS_PER_RUN = 5_000
+"""Of Ray Tune, which keeps some 30 KiB of each while a run lasts and sees through all of them at
+every step; then a new run goes on."""
 
 
 def pending_units(store: Store, sweep: Sweep, cells: tuple[Cell, ...]) -> list[str]:
@@ -77,26 +81,22 @@ def run_grid(
         store, corpus, grid.encoders, grid.requests, cpus=cpus, gpus=gpus, at_once=at_once
     )
     schedule = grid.schedule(embedded.faults)
-    if not schedule.is_done:
-        kinds = [(unit.task, unit.probe) for unit in grid.units]
-        batches = Batches(schedule, kinds, at_once)
-        parts = (store, sweep, grid, gpus, max(1, int(cpus)))
-        _tune(_GridSearcher(batches, progress), parts, cpus, gpus, at_once)
+    kinds = [(unit.task, unit.probe) for unit in grid.units]
+    batches = Batches(schedule, kinds, at_once)
+    # Once for all runs: Ray Tune keeps what it was given as long as the driver lives.
+    trainable = tune.with_resources(
+        tune.with_parameters(_GridTrial, parts=(store, sweep, grid, gpus, max(1, int(cpus)))),
+        {"cpu": cpus, "gpu": gpus} if gpus else {"cpu": cpus},
+    )
+    while not schedule.is_done:
+        _tune(trainable, _GridSearcher(batches, progress), at_once)
     return failures(grid, schedule)
 
 
-def _tune(
-    searcher: Searcher,
-    parts: tuple[Store, Sweep, Grid, float, int],
-    cpus: float,
-    gpus: float,
-    at_once: int,
-) -> None:
-    resources = {"cpu": cpus, "gpu": gpus} if gpus else {"cpu": cpus}
-    trainable = tune.with_parameters(_GridTrial, parts=parts)
+def _tune(trainable: type[tune.Trainable], searcher: Searcher, at_once: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         tune.Tuner(
-            tune.with_resources(trainable, resources),
+            trainable,
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 num_samples=-1,
@@ -157,6 +157,7 @@ class _GridSearcher(Searcher):
         super().__init__()
         self._batches = batches
         self._progress = progress
+        self._left = TRIALS_PER_RUN
         self._running: dict[str, tuple[Step, ...]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -168,9 +169,12 @@ class _GridSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """The next batch as Tune's config; None makes Tune ask again later."""
+        if self._batches.schedule.is_done or not self._left:
+            return str(Searcher.FINISHED)
         batch = self._batches.next()
         if not batch:
-            return str(Searcher.FINISHED) if self._batches.schedule.is_done else None
+            return None
+        self._left -= 1
         self._running[trial_id] = batch
         return {"steps": [asdict(step) for step in batch]}
 

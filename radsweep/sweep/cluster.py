@@ -10,6 +10,8 @@ import ray
 from radsweep.errors import SpecError
 from radsweep.pretrain.nodes import keep_helpers_here
 
+TASKS_KEPT = "RAY_task_events_max_num_task_in_gcs"
+
 QUIET = {
     # Ray Train looks at its workers every 2 s and ends a run a look later: on tiny cells that is
     # the run.
@@ -28,6 +30,8 @@ QUIET = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # A head keeps 4 KiB of each of the newest 100,000 tasks, for its dashboard alone.
+    TASKS_KEPT: "10000",
 }
 
 

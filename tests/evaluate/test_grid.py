@@ -7,10 +7,12 @@ import numpy as np
 import polars as pl
 import pytest
 import ray
+from ray import tune
 
 from radsweep import parts
 from radsweep.corpus.manifest import Corpus
 from radsweep.errors import SpecError, StoreError
+from radsweep.evaluate import grid
 from radsweep.evaluate.encoders import Encoder
 from radsweep.evaluate.features import Request
 from radsweep.evaluate.grid import pending_units, run_grid
@@ -33,6 +35,7 @@ from radsweep.tasks.ranking import ranking_areas
 from tests.evaluate import toy
 
 CELLS = toy.sweep().cells()
+Tuner = tune.Tuner
 
 
 def _ignore(done: int, total: int) -> None:
@@ -285,11 +288,14 @@ def test_a_corpus_that_lacks_what_a_task_needs_is_refused_with_a_remedy(tmp_path
 @pytest.mark.cluster
 # Ray's own: it writes to settings that it deprecates.
 @pytest.mark.filterwarnings("ignore")
-def test_the_grid_on_ray_gives_the_numbers_of_the_local_one(
+def test_the_grid_on_ray_gives_the_numbers_of_the_local_one_in_several_runs_of_tune(
     scored: Store, tmp_path: Path, no_tokens: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     monkeypatch.setenv("RAY_AIR_NEW_OUTPUT", "0")
+    monkeypatch.setattr(grid, "TRIALS_PER_RUN", 5)
+    runs: list[object] = []
+    monkeypatch.setattr(tune, "Tuner", lambda *a, **k: runs.append(a) or Tuner(*a, **k))
     store = Store(os.fspath(tmp_path / "ray"))
     shutil.copytree(scored.full(""), store.full(""))
     for folder in ("features", "scores", "predictions"):
@@ -316,4 +322,5 @@ def test_the_grid_on_ray_gives_the_numbers_of_the_local_one(
         ray.shutdown()
     assert failed == []
     assert told[-1] == (16, 16)
+    assert len(runs) > 1
     assert _scores(store, toy.sweep()).equals(_scores(scored, toy.sweep()))
