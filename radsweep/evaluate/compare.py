@@ -16,7 +16,7 @@ from scipy.stats import norm
 from radsweep.corpus.manifest import Corpus
 from radsweep.errors import SpecError
 from radsweep.evaluate.trial import lock_file, make_task
-from radsweep.evaluate.wanted import Wanted, scored_corpus, wanted
+from radsweep.evaluate.wanted import Wanted, predicted, scored_corpus, wanted
 from radsweep.laws.compare import holm
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store
@@ -82,8 +82,8 @@ def paired_differences(
         data.test.patients, protocol.bootstraps, resample_seed(protocol, task)
     )
     scored: dict[str, list[Wanted]] = {}
-    for row in wanted(store, sweep, cells):
-        if row.unit.task == task and store.exists(predictions_file(row.trial)):
+    for row in predicted(store, wanted(store, sweep, cells)):
+        if row.unit.task == task:
             scored.setdefault(row.unit.probe, []).append(row)
     found = []
     for probe, rows in scored.items():

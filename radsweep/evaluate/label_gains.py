@@ -12,7 +12,7 @@ import polars as pl
 from radsweep.corpus.manifest import Corpus
 from radsweep.evaluate.compare import p_value
 from radsweep.evaluate.trial import make_task
-from radsweep.evaluate.wanted import Wanted, scored_corpus, wanted
+from radsweep.evaluate.wanted import Wanted, predicted, scored_corpus, wanted
 from radsweep.laws.compare import holm
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store
@@ -38,7 +38,7 @@ def label_gains(store: Store, sweep: Sweep, cells: Sequence[Cell]) -> pl.DataFra
     protocol = sweep.protocol
     if protocol is None:
         return LABEL_GAINS.to_frame()
-    rows = [r for r in wanted(store, sweep, cells) if store.exists(predictions_file(r.trial))]
+    rows = predicted(store, wanted(store, sweep, cells))
     if not rows:
         return LABEL_GAINS.to_frame()
     corpus = Corpus.open(store, scored_corpus(sweep, protocol))

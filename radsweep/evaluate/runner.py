@@ -7,10 +7,11 @@ import torch
 
 from radsweep.corpus.manifest import Corpus
 from radsweep.evaluate.search import Schedule, Step
-from radsweep.evaluate.trial import Bench, measures_file
+from radsweep.evaluate.trial import Bench
 from radsweep.evaluate.wanted import (
     Grid,
     make_grid,
+    measured,
     publish,
     unscored,
     wanted,
@@ -18,6 +19,7 @@ from radsweep.evaluate.wanted import (
 )
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store
+from radsweep.store.together import together
 
 Progress = Callable[[int, int], None]
 """Is told (steps done, steps in all)."""
@@ -33,12 +35,11 @@ def prepare(store: Store, sweep: Sweep, cells: tuple[Cell, ...]) -> tuple[Grid, 
     """
     rows = wanted(store, sweep, cells)
     write_index(store, sweep, rows)
-    lacking = []
-    for row in unscored(store, rows):
-        if store.exists(measures_file(row.trial)):
-            publish(store, sweep, row)
-        else:
-            lacking.append(row)
+    left = unscored(store, rows)
+    there = measured(store, left)
+    together(lambda row: publish(store, sweep, row), there)
+    trials = {row.trial for row in there}
+    lacking = [row for row in left if row.trial not in trials]
     return make_grid(store, sweep, lacking) if lacking else None
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from radsweep.corpus.manifest import Corpus
 from radsweep.errors import SpecError
 from radsweep.evaluate.trial import make_task
-from radsweep.evaluate.wanted import Wanted, scored_corpus, wanted
+from radsweep.evaluate.wanted import Wanted, predicted, scored_corpus, wanted
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store
 from radsweep.store.layout import predictions_file
@@ -86,9 +86,8 @@ def _sliced(
     assert protocol is not None
     found = []
     by_task: dict[str, list[Wanted]] = {}
-    for row in wanted(store, sweep, cells):
-        if store.exists(predictions_file(row.trial)):
-            by_task.setdefault(row.unit.task, []).append(row)
+    for row in predicted(store, wanted(store, sweep, cells)):
+        by_task.setdefault(row.unit.task, []).append(row)
     for task, rows in by_task.items():
         made = make_task(task)
         measure = made.measure_headline if headline_alone else made.measure

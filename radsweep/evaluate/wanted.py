@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import final
 
 from radsweep.corpus.manifest import Corpus, corpus_file
@@ -22,8 +23,9 @@ from radsweep.evaluate.trial import (
 )
 from radsweep.specs import Cell, Protocol, Sweep
 from radsweep.store import Store, scores
-from radsweep.store.layout import scores_file, sweep_file
+from radsweep.store.layout import predictions_file, scores_file, sweep_file
 from radsweep.store.record import CellStore
+from radsweep.store.together import together
 from radsweep.tasks.base import TaskData
 
 
@@ -60,27 +62,46 @@ def wanted(store: Store, sweep: Sweep, cells: Iterable[Cell]) -> list[Wanted]:
         return []
     corpus = scored_corpus(sweep, protocol)
     digest = store.read_json(corpus_file(corpus, "card.json"))["manifest_digest"]
-    found = []
-    for cell in cells:
-        corner = CellStore(store, cell.name)
-        if not corner.is_done:
-            continue
-        encoder = Encoder.of(cell, corner.record())
-        for task in protocol.tasks:
-            for probe in probes_of(task, protocol):
-                if not is_answered(store, cell, task, probe):
-                    continue
-                unit = Unit(encoder=encoder, task=task, probe=probe)
-                trial = trial_key(unit, protocol, corpus, digest)
-                score = score_key(sweep.name, cell.name, trial)
-                found.append(Wanted(unit=unit, trial=trial, score=score, cell=cell))
-    return found
+    asked = [(task, probe) for task in protocol.tasks for probe in probes_of(task, protocol)]
+
+    def of_cell(cell: Cell) -> list[Wanted]:
+        record = CellStore(store, cell.name).record_if_done()
+        if record is None:
+            return []
+        encoder, found = Encoder.of(cell, record), []
+        for task, probe in asked:
+            if not is_answered(store, cell, task, probe):
+                continue
+            unit = Unit(encoder=encoder, task=task, probe=probe)
+            trial = trial_key(unit, protocol, corpus, digest)
+            score = score_key(sweep.name, cell.name, trial)
+            found.append(Wanted(unit=unit, trial=trial, score=score, cell=cell))
+        return found
+
+    return list(chain.from_iterable(together(of_cell, cells)))
 
 
 def unscored(store: Store, rows: Sequence[Wanted]) -> list[Wanted]:
     """Those whose score file is not there."""
-    present = set(store.names("scores"))
-    return [row for row in rows if scores_file(row.score).rsplit("/", 1)[1] not in present]
+    present = _files(store, "scores")
+    return [row for row in rows if scores_file(row.score) not in present]
+
+
+def measured(store: Store, rows: Sequence[Wanted]) -> list[Wanted]:
+    """Those of which there are measured rows, which become the scores of every such cell."""
+    present = _files(store, "predictions")
+    return [row for row in rows if measures_file(row.trial) in present]
+
+
+def predicted(store: Store, rows: Sequence[Wanted]) -> list[Wanted]:
+    """Those whose predictions are there."""
+    present = _files(store, "predictions")
+    return [row for row in rows if predictions_file(row.trial) in present]
+
+
+def _files(store: Store, folder: str) -> set[str]:
+    """Paths of all that lies in it: one listing instead of a question for each."""
+    return {f"{folder}/{name}" for name in store.names(folder)}
 
 
 def publish(store: Store, sweep: Sweep, row: Wanted) -> None:

@@ -13,7 +13,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -23,6 +23,7 @@ from radsweep import __version__, keys
 from radsweep.errors import AbsentError, LeaseLostError, StoreError
 from radsweep.specs import Cell
 from radsweep.store.layout import Store, cell_folder
+from radsweep.store.together import together
 
 LOGGER = logging.getLogger(__name__)
 STATES = ("waiting", "running", "done", "failed", "collapsed", "diverged", "preempted")
@@ -137,8 +138,15 @@ class CellStore:
 
     def record(self) -> Record:
         """Of a finished cell. Raises StoreError if it is not finished."""
-        if not self.is_done:
+        record = self.record_if_done()
+        if record is None:
             raise StoreError(f"cell {self.cell} is not done; `radsweep run` finishes it")
+        return record
+
+    def record_if_done(self) -> Record | None:
+        """Of a finished cell; None of another."""
+        if not self.is_done:
+            return None
         return Record(**self.store.read_json(self.path("record.json")))
 
     def set_state(self, state: str, **facts: float | str | None) -> None:
@@ -228,3 +236,16 @@ class CellStore:
         """Raise LeaseLostError unless ``holder`` still holds the cell."""
         if self._holder() != holder:
             raise LeaseLostError(f"another driver took {self.cell} over; this one stops")
+
+
+def finished(store: Store, cells: Sequence[Cell]) -> tuple[Cell, ...]:
+    """Those of these cells that are done, in their order."""
+    done = together(lambda cell: CellStore(store, cell.name).is_done, cells)
+    return tuple(cell for cell, is_done in zip(cells, done, strict=True) if is_done)
+
+
+def finished_records(store: Store, cells: Sequence[Cell]) -> dict[Cell, Record]:
+    """The records of those that are done, in their order."""
+    found = together(lambda cell: CellStore(store, cell.name).record_if_done(), cells)
+    pairs = zip(cells, found, strict=True)
+    return {cell: record for cell, record in pairs if record is not None}

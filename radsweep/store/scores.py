@@ -1,12 +1,12 @@
 """The one table that laws and dashboards know: a number, its interval and all its coordinates."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import polars as pl
 
 from radsweep.store.layout import Store, scores_file
+from radsweep.store.together import together
 
 COLUMNS: dict[str, pl.DataType | pl.datatypes.DataTypeClass] = {
     "sweep": pl.String,
@@ -72,8 +72,6 @@ SLICES = pl.Schema(
 )
 """What ``radsweep.evaluate.slices`` finds; ``reason`` says why there is no value."""
 
-READERS = 16
-
 
 def write(store: Store, trial: str, rows: pl.DataFrame) -> None:
     """One file per trial; the columns must be the schema's.
@@ -86,15 +84,13 @@ def write(store: Store, trial: str, rows: pl.DataFrame) -> None:
 def read_each(store: Store, trials: Sequence[str]) -> dict[str, pl.DataFrame]:
     """The rows of each of these trials, in their order; a trial that is not there is left out.
 
-    Files are fetched side by side: an object store answers slowly, and many at once. Those that
-    were written before ``stratify_by`` was a column have a null there.
+    Those that were written before ``stratify_by`` was a column have a null there.
     """
     present = set(store.names("scores"))
     found = [trial for trial in trials if f"{trial}.parquet" in present]
-    with ThreadPoolExecutor(READERS) as pool:
-        tables = pool.map(lambda trial: store.read_table(scores_file(trial)), found)
-        whole = (one.match_to_schema(SCHEMA, missing_columns=OLDER) for one in tables)
-        return dict(zip(found, whole, strict=True))
+    tables = together(lambda trial: store.read_table(scores_file(trial)), found)
+    whole = (one.match_to_schema(SCHEMA, missing_columns=OLDER) for one in tables)
+    return dict(zip(found, whole, strict=True))
 
 
 def read(store: Store, trials: Sequence[str]) -> pl.DataFrame:

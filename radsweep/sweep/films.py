@@ -16,7 +16,7 @@ from radsweep import parts
 from radsweep.corpus.manifest import Corpus
 from radsweep.dashboards.blocks import Film, Films
 from radsweep.dashboards.style import OTHERS, PARADIGMS
-from radsweep.evaluate.wanted import Wanted, scored_corpus, wanted
+from radsweep.evaluate.wanted import Wanted, predicted, scored_corpus, wanted
 from radsweep.laws.words import images_in_words, label_title, paradigm_title
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store
@@ -71,11 +71,7 @@ def films_of(sweep: Sweep, store: Store) -> tuple[Films, ...]:
     if scored_corpus(sweep, sweep.protocol) != sweep.corpus:
         # That the sweep's own corpus may be shown says nothing of another.
         return ()
-    rows = [
-        row
-        for row in wanted(store, sweep, sweep.cells())
-        if store.exists(predictions_file(row.trial))
-    ]
+    rows = predicted(store, wanted(store, sweep, sweep.cells()))
     maps = kept_maps(sweep, store)
     if not rows and maps is None:
         return ()

@@ -16,7 +16,7 @@ from radsweep.errors import SpecError
 from radsweep.specs import FLOPS_VERSION, Cell, Recipe, Sweep
 from radsweep.store import Store
 from radsweep.store.layout import corpus_folder, sweep_file
-from radsweep.store.record import CellStore
+from radsweep.store.record import finished
 from radsweep.sweep.starts import missing_start, require_one_start
 
 
@@ -258,13 +258,23 @@ def make_plan(sweep: Sweep, store: Store, machine: Machine, cost_of: CostOf) -> 
         machine: what it would run on.
         cost_of: counts or recalls what a recipe costs.
     """
-    card = check(sweep, store)
+    card, cells = check(sweep, store), sweep.cells()
+    done = set(finished(store, cells))
+    # Once each: there are hundreds of cells of a recipe.
+    starts = dict.fromkeys(cell.recipe.start_from for cell in cells if cell not in done)
+    reasons = {start: missing_start(start, store) for start in starts}
+    costs = {recipe: cost_of(recipe) for recipe in dict.fromkeys(cell.recipe for cell in cells)}
+    planned = []
+    for cell in cells:
+        reason = None if cell in done else reasons[cell.recipe.start_from]
+        state = "done" if cell in done else "blocked" if reason else "missing"
+        planned.append(_plan_cell(cell, state, reason, machine, costs[cell.recipe]))
     return Plan(
         sweep=sweep.name,
         corpus=sweep.corpus,
         corpus_images=card["splits"]["pretrain"]["images"],
         machine=machine,
-        cells=tuple(_plan_cell(cell, store, machine, cost_of) for cell in sweep.cells()),
+        cells=tuple(planned),
         warnings=warnings(sweep, card),
     )
 
@@ -283,12 +293,11 @@ def keep_plan(plan: Plan, store: Store) -> None:
     store.write_json(sweep_file(plan.sweep, "plan.json"), said)
 
 
-def _plan_cell(cell: Cell, store: Store, machine: Machine, cost_of: CostOf) -> CellPlan:
-    done = CellStore(store, cell.name).is_done
-    reason = None if done else missing_start(cell.recipe.start_from, store)
+def _plan_cell(
+    cell: Cell, state: str, reason: str | None, machine: Machine, cost: Cost
+) -> CellPlan:
     steps: int | None = 0
     flops = 0.0
-    cost = cost_of(cell.recipe)
     if not cell.is_baseline:
         per_image = cost.flops_per_image
         steps = cell.budget.steps_for(per_image)
@@ -305,7 +314,7 @@ def _plan_cell(cell: Cell, store: Store, machine: Machine, cost_of: CostOf) -> C
         paradigm=cell.recipe.paradigm,
         images=cell.subset.images,
         seed=cell.seed,
-        state="done" if done else "blocked" if reason else "missing",
+        state=state,
         reason=reason,
         steps=steps,
         images_seen=images_seen,

@@ -1,10 +1,8 @@
 """Read what a sweep has left so far: scores, cells and logs, as tables. No Ray, no torch."""
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, final
+from typing import Any, final
 
 import polars as pl
 
@@ -12,7 +10,8 @@ from radsweep.errors import SpecError, StoreError
 from radsweep.keys import canonical
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store, layout, scores
-from radsweep.store.record import CellStore, Record
+from radsweep.store.record import CellStore, Record, finished_records
+from radsweep.store.together import together
 
 CELLS = pl.Schema(
     {
@@ -44,8 +43,6 @@ CELLS = pl.Schema(
 )
 
 MANY_PIECES = 100
-One = TypeVar("One")
-Found = TypeVar("Found")
 
 
 @final
@@ -65,13 +62,6 @@ class Kept:
     """Whose rows are in ``scores``."""
     scores: pl.DataFrame = field(default_factory=scores.SCHEMA.to_frame)
     """Of the sweep's cells, in the order in which trials came."""
-
-
-def _side_by_side(read: Callable[[One], Found], many: Sequence[One]) -> list[Found]:
-    if not many:
-        return []
-    with ThreadPoolExecutor(scores.READERS) as pool:
-        return list(pool.map(read, many))
 
 
 def read_scores(sweep: Sweep, store: Store, kept: Kept | None = None) -> pl.DataFrame:
@@ -99,24 +89,18 @@ def read_scores(sweep: Sweep, store: Store, kept: Kept | None = None) -> pl.Data
 def read_records(sweep: Sweep, store: Store, kept: Kept | None = None) -> dict[str, Record]:
     """The records of the sweep's finished cells, by cell."""
     known = {} if kept is None else kept.records
-    names = [cell.name for cell in sweep.cells()]
-
-    def read(name: str) -> Record | None:
-        corner = CellStore(store, name)
-        return corner.record() if corner.is_done else None
-
-    unread = [name for name in names if name not in known]
-    for name, record in zip(unread, _side_by_side(read, unread), strict=True):
-        if record is not None:
-            known[name] = record
-    return {name: known[name] for name in names if name in known}
+    cells = sweep.cells()
+    unread = [cell for cell in cells if cell.name not in known]
+    for cell, record in finished_records(store, unread).items():
+        known[cell.name] = record
+    return {cell.name: known[cell.name] for cell in cells if cell.name in known}
 
 
 def read_cells(sweep: Sweep, store: Store, kept: Kept | None = None) -> pl.DataFrame:
     """One row per cell: where it stands and what it spent; of a running one, how it goes."""
     records, cells = read_records(sweep, store, kept), sweep.cells()
     open_cells = [cell.name for cell in cells if cell.name not in records]
-    states = _side_by_side(lambda name: CellStore(store, name).state(), open_cells)
+    states = together(lambda name: CellStore(store, name).state(), open_cells)
     said = dict(zip(open_cells, states, strict=True))
     rows = [_cell_row(cell, records.get(cell.name), said.get(cell.name)) for cell in cells]
     return pl.DataFrame(rows, schema=CELLS)
@@ -168,7 +152,7 @@ def read_steps(sweep: Sweep, store: Store, kept: Kept | None = None) -> pl.DataF
 
     finished = read_records(sweep, store, kept)
     unread = [name for name in trained if name not in known]
-    found = dict(zip(unread, _side_by_side(read, unread), strict=True))
+    found = dict(zip(unread, together(read, unread), strict=True))
     known.update({n: log for n, log in found.items() if log is not None and n in finished})
     logs = [known.get(name, found.get(name)) for name in trained]
     tables = [log for log in logs if log is not None]

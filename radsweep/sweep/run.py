@@ -33,7 +33,7 @@ from radsweep.pretrain.nodes import living_nodes
 from radsweep.pretrain.worker import Workers, check_share, run_cell
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store, layout
-from radsweep.store.record import CellStore
+from radsweep.store.record import CellStore, finished
 from radsweep.sweep.cluster import connected
 from radsweep.sweep.limits import Ledger, Limits
 from radsweep.sweep.plan import check
@@ -156,7 +156,8 @@ def run(sweep: Sweep, store: Store, options: RunOptions, observer: Observer) -> 
     """
     store.check_writable()
     cells = tuple(cell for cell in sweep.cells() if fnmatch.fnmatch(cell.name, options.only))
-    missing = tuple(cell for cell in cells if not CellStore(store, cell.name).is_done)
+    there = set(finished(store, cells))
+    missing = tuple(cell for cell in cells if cell not in there)
     for cell in missing:
         check_share(cell, options.workers_for(cell))
         _check_address(options.address, options.workers_for(cell))
@@ -170,8 +171,7 @@ def run(sweep: Sweep, store: Store, options: RunOptions, observer: Observer) -> 
             if options.address is None:
                 _check_room_here(missing, sweep, options)
             failures += _pretrain(missing, sweep, store, options, observer)
-            finished = tuple(cell for cell in cells if CellStore(store, cell.name).is_done)
-            failures += _score(finished, sweep, store, options, observer)
+            failures += _score(finished(store, cells), sweep, store, options, observer)
     scores = read_scores(sweep, store)
     if scores.height:
         keep_answers(sweep, store, scores)
@@ -236,17 +236,17 @@ def _pretrain(
         left = set(futures)
         while left:
             ended, left = wait(left, return_when=FIRST_COMPLETED)
-            finished = []
+            trained = []
             for future in ended:
                 cell, (state, reason) = futures[future], future.result()
                 if reason is None:
-                    finished.append(cell)
+                    trained.append(cell)
                 else:
                     failures.append((cell.name, f"{state}: {reason}"))
-            if left and finished:
+            if left and trained:
                 # What fails here is tried once more when all are trained, and told then.
                 training = [options.workers_for(futures[future]) for future in left]
-                _score(tuple(finished), sweep, store, options, observer, training)
+                _score(tuple(trained), sweep, store, options, observer, training)
     return failures
 
 

@@ -10,7 +10,7 @@ import fsspec
 from radsweep.errors import SpecError
 from radsweep.specs import CELL_START, PACKAGE_START, RANDOM_START, Sweep
 from radsweep.store import Store
-from radsweep.store.record import CellStore
+from radsweep.store.record import CellStore, finished_records
 
 
 def missing_start(start_from: str, store: Store) -> str | None:
@@ -45,12 +45,9 @@ def require_one_start(sweep: Sweep, store: Store) -> None:
     Raises SpecError: a curve through them would compare two things.
     """
     first: dict[str, tuple[str, str]] = {}
-    for cell in sweep.cells():
-        corner = CellStore(store, cell.name)
-        start_from = cell.recipe.start_from
-        if start_from == RANDOM_START or not corner.is_done:
-            continue
-        digest = corner.record().start_digest
+    cells = [cell for cell in sweep.cells() if cell.recipe.start_from != RANDOM_START]
+    for cell, record in finished_records(store, cells).items():
+        start_from, digest = cell.recipe.start_from, record.start_digest
         name, expected = first.setdefault(cell.baseline.key, (cell.name, digest))
         if digest != expected:
             raise SpecError(

@@ -186,6 +186,21 @@ def test_the_plan_shows_the_warnings(tmp_path: Path) -> None:
     assert made.warnings == warnings(ALL, card(reports=100)) != ()
 
 
+def test_a_plan_asks_once_for_the_cost_of_a_recipe_however_many_cells_it_has(
+    tmp_path: Path,
+) -> None:
+    asked: list[Recipe] = []
+
+    def cost_of(recipe: Recipe) -> Cost:
+        asked.append(recipe)
+        return Cost(flops_per_image=1e9, weight_bytes=1)
+
+    store, machine = store_with(tmp_path, card(reports=500)), read_machine("aws-g6e-1xL40S", None)
+    made = make_plan(ALL, store, machine, cost_of)
+    assert len(made.cells) == len(ALL.cells()) > len(asked)
+    assert asked == list(dict.fromkeys(cell.recipe for cell in ALL.cells()))
+
+
 def test_a_store_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     # A file where the folder should be: refused for every user, the superuser too.
     (tmp_path / "file").write_text("in the way")
