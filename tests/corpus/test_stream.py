@@ -152,9 +152,10 @@ def test_tasks_cover_a_segment_once_and_the_first_are_short(
     tasks = list(task_steps(first, last, places))
     assert [step for one, end in tasks for step in range(one, end)] == list(range(first, last))
     lengths = [end - one for one, end in tasks]
+    rising = TASK_STEPS.bit_length() - 1
     assert all(length == 1 for length in lengths[:places])
     assert max(lengths) <= TASK_STEPS
-    assert all(length == TASK_STEPS for length in lengths[4 * places : -1])
+    assert all(length == TASK_STEPS for length in lengths[rising * places : -1])
 
 
 @pytest.mark.cluster
