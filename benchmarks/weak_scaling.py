@@ -3,7 +3,8 @@
 ``python -m benchmarks.weak_scaling`` makes a small synthetic hospital and a Ray cluster whose nodes
 have one CPU and one core each, as many as there are cores, and trains the same tiny cells on one
 node, on two, on four: side by side, a cell for each node, and as one cell with a process and a
-share of the batch for each. Rates are those of the cells' own logs, without their starts. The
+share of the batch for each. Rates are those of the cells' own logs, without their starts. Head and
+driver have no core of their own, so that the last row pays for them as well. The
 simulator of ``benchmarks/growth.py`` goes on where cores end, with its flags and guesses: a corpus
 that grows with the GPUs. Linux only.
 """

@@ -17,9 +17,15 @@ FORKED.set_forkserver_preload(
 
 
 def _member(
-    rank: int, work: Callable[..., None], size: int, port: int, given: tuple[object, ...]
+    rank: int,
+    work: Callable[..., None],
+    size: int,
+    environment: dict[str, str],
+    given: tuple[object, ...],
 ) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    # Not that of the test which was the first to ask for processes.
+    os.environ.clear()
+    os.environ.update(environment)
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=size)
     work(rank, *given)
@@ -30,7 +36,8 @@ def together(work: Callable[..., None], size: int, *given: object) -> None:
     """Call ``work(rank, *given)`` in each of ``size`` processes of one group; wait for them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        port = str(free.getsockname()[1])
+    environment = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     torch.multiprocessing.start_processes(
-        _member, (work, size, port, given), nprocs=size, start_method="forkserver"
+        _member, (work, size, environment, given), nprocs=size, start_method="forkserver"
     )

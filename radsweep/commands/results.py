@@ -106,7 +106,11 @@ def scores(
     if as_json:
         say_json(table.drop("draws").to_dicts())
     else:
-        console.print(scores_table(table) if len(table) else "no scores yet: `radsweep status`")
+        console.print(
+            scores_table(table)
+            if len(table)
+            else "no scores yet; `radsweep status` says how far it is"
+        )
         for name, reason in not_asked(root, loaded, loaded.cells()):
             console.print(f"- {name}: {reason}", highlight=False)
         for task, caution in rare_means(table):

@@ -67,7 +67,8 @@ class Pool:
 
         Args:
             batch: what it took.
-            room: tells how many CPUs the cluster has left or may get.
+            room: tells how many CPUs the cluster has left or may get; negative where others wait
+                for some, who then get all beyond the least.
         """
         self._seen, self._steps = self._seen + batch, self._steps + 1
         lasted = self._seen.away_seconds + self._seen.waited_seconds
@@ -81,12 +82,17 @@ class Pool:
         A task holds its CPU while it makes batches, and the trainer takes them one after the other:
         so seconds of making for each second of training are the tasks that just keep up.
         """
+        if self.least == self.most:
+            return self.cpus
+        left = room()
+        if left < 0:
+            return self.least
         lasted = window.away_seconds + window.waited_seconds
         waits = window.waited_seconds > LONG_WAIT * lasted
         tasks = HEADROOM * window.made_seconds / max(window.away_seconds, 1e-9)
         wanted = min(self.most, max(self.least, math.ceil(tasks) * self.task_cpus))
         if waits and wanted > self.cpus:
-            more = min(wanted - self.cpus, max(0.0, room()))
+            more = min(wanted - self.cpus, left)
             return self.cpus + math.floor(more / self.task_cpus + 1e-9) * self.task_cpus
         if not waits and wanted <= MANY_FEWER * self.cpus:
             return wanted

@@ -82,7 +82,9 @@ def embed(
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         with DataContext.current(context):
-            done = ray.data.range(len(work), override_num_blocks=tasks).map_batches(
+            # Not ``ray.data.range``, whose tasks ask for a whole CPU each.
+            numbers = [{"id": number} for number in range(len(work))]
+            done = ray.data.from_items(numbers, override_num_blocks=tasks).map_batches(
                 _embed_some,  # type: ignore[arg-type]
                 fn_kwargs={"store": store, "shared": [shared], "cpus": cpus, "gpus": gpus},
                 batch_size=None,

@@ -7,6 +7,7 @@ MedImageInsight is 14 MB), so that a block of them has many parts, and what a tr
 lies on its machine's disk.
 """
 
+import errno
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -32,6 +33,8 @@ BLOCK_ROWS = 8192
 """Manifest rows of a block; only some of them are asked for."""
 PART_IMAGES: Mapping[Needs, int] = {"dense": 128}
 """Images of one file; all of a block where a kind is not named."""
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""What a disk says that has no room for a file."""
 
 
 @final
@@ -158,11 +161,23 @@ def close(
 def load_features(
     store: Store, encoder: Encoder, request: Request, corpus_digest: str
 ) -> FrozenFeatures:
-    """All of a request's features, in its order: maps and tokens read-only, mapped from this disk.
+    """All of a request's features, in its order: maps and tokens mapped from this machine's disk.
 
     Their files have no names and go with the last array. Raises StoreError where a block is not
     there, or the disk has no room.
     """
+    try:
+        return _loaded(store, encoder, request, corpus_digest)
+    except OSError as fault:
+        if fault.errno not in FULL:
+            raise
+        raise StoreError(
+            f"features do not fit into {tempfile.gettempdir()} of this machine ({fault}); set "
+            "TMPDIR to a folder on a larger disk, or lower the protocol's train_images"
+        ) from fault
+
+
+def _loaded(store: Store, encoder: Encoder, request: Request, corpus_digest: str) -> FrozenFeatures:
     folder = features_folder(request.key(encoder, corpus_digest))
     vectors: dict[str, list[NDArray[Any]]] = {}
     grids: dict[str, IO[bytes]] = {}
@@ -176,29 +191,20 @@ def load_features(
                     continue
                 if kind not in grids:
                     grids[kind] = stack.enter_context(tempfile.TemporaryFile())
-                _append(grids[kind], values)
+                grids[kind].write(values.data)
                 like[kind] = values
         found = {kind: np.concatenate(values) for kind, values in vectors.items()}
         for kind, file in grids.items():
+            file.flush()
             shape = len(request.rows), *like[kind].shape[1:]
-            found[kind] = np.asarray(np.memmap(file, like[kind].dtype, "r", shape=shape))
+            # Whoever writes to one writes to a copy.
+            found[kind] = np.asarray(np.memmap(file, like[kind].dtype, "c", shape=shape))
     return FrozenFeatures(
         pooled=found["pooled"],
         mean=found["mean"],
         tokens=found.get("tokens"),
         maps=tuple(found[kind] for kind in sorted(found) if kind.startswith("map")),
     )
-
-
-def _append(file: IO[bytes], values: NDArray[Any]) -> None:
-    try:
-        file.write(values.data)
-        file.flush()
-    except OSError as fault:
-        raise StoreError(
-            f"features do not fit into {tempfile.gettempdir()} of this machine ({fault}); set "
-            "TMPDIR to a folder on a larger disk, or lower the protocol's train_images"
-        ) from fault
 
 
 def index_of(corpus: Corpus, requests: Sequence[Request]) -> tuple[pa.Table, NDArray[np.int64]]:

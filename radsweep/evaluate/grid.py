@@ -15,6 +15,7 @@ import torch
 from ray import tune
 from ray.tune.search import Searcher
 
+from radsweep.errors import RadsweepError
 from radsweep.evaluate.batches import Batches, Outcome
 from radsweep.evaluate.embed import embed
 from radsweep.evaluate.runner import Failures, Progress, Runner, failures, prepare
@@ -89,7 +90,9 @@ def run_grid(
         {"cpu": cpus, "gpu": gpus} if gpus else {"cpu": cpus},
     )
     while not schedule.is_done:
-        _tune(trainable, _GridSearcher(batches, progress), at_once)
+        searcher = _GridSearcher(batches, progress)
+        _tune(trainable, searcher, at_once)
+        searcher.check_over()
     return failures(grid, schedule)
 
 
@@ -193,6 +196,14 @@ class _GridSearcher(Searcher):
             ]
         self._batches.tell(batch, outcomes)
         self._progress(self._batches.schedule.done, self._batches.schedule.total)
+
+    def check_over(self) -> None:
+        """Raise RadsweepError where Tune ended before its trials did: they would never be told."""
+        if self._running:
+            raise RadsweepError(
+                f"Ray Tune ended while {len(self._running)} trials were under way, as at an "
+                "interrupt; what is finished is kept: run it again"
+            )
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: what is finished is in the store, where a new grid begins."""

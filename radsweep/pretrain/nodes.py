@@ -17,6 +17,7 @@ from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.core.generated import autoscaler_pb2
 from ray.data._internal.cluster_autoscaler import get_or_create_autoscaling_coordinator
 from ray.data._internal.stats import get_or_create_stats_actor
+from ray.util.placement_group import placement_group_table
 
 from radsweep.errors import RadsweepError
 
@@ -97,8 +98,16 @@ def most_resources() -> dict[str, float]:
 
 
 def cpus_left() -> float:
-    """CPUs that are free now, with those that the autoscaler may yet bring."""
+    """CPUs that are free now, with those that the autoscaler may yet bring.
+
+    Negative where a group waits for CPUs, and not for GPUs as well: a cell that begins again, or
+    one that is to be wider.
+    """
     free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+    for group in placement_group_table().values():
+        gpus = sum(bundle.get("GPU", 0.0) for bundle in group["bundles"].values())
+        if group["state"] in ("PENDING", "RESCHEDULING") and gpus <= free.get("GPU", 0.0):
+            return -1.0
     there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     may_come = most_resources().get("CPU", 0.0) - there.get("CPU", 0.0)
     return free.get("CPU", 0.0) + max(0.0, may_come)

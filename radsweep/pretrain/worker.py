@@ -85,6 +85,11 @@ class Workers:
 
     def __post_init__(self) -> None:
         """Raise SpecError for settings that do not go together."""
+        if self.stream_cpus_most is not None and self.stream_cpus_most < self.stream_cpus:
+            raise SpecError(
+                f"a stream of {self.stream_cpus:g} CPUs at least and {self.stream_cpus_most:g} at "
+                "most; the least comes first"
+            )
         if self.keep_every_steps is not None and self.keep_every_steps % self.checkpoint_steps:
             raise SpecError(
                 f"--keep-every-steps {self.keep_every_steps} is no multiple of "
@@ -234,7 +239,8 @@ def _answer(
     report: Callable[[Row], None],
     must_leave: Callable[[], bool],
 ) -> dict[str, Any]:
-    pool = Pool(least=workers.stream_cpus, most=workers.stream_cpus_most or workers.stream_cpus)
+    most = workers.stream_cpus_most
+    pool = Pool(least=workers.stream_cpus, most=workers.stream_cpus if most is None else most)
     try:
         record = fit(
             cell,

@@ -4,6 +4,7 @@ A trainer that holds the last CPU waits for a stream that can never start (Ray i
 a GPU that nobody has Ray waits as for one that is late: for ever, and without a word.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -85,12 +86,12 @@ def check_room(
         sum(node["Resources"].get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU")
     )
     for workers, cells in Counter(training).items():
-        hold = workers.count * workers.cpus
-        fit = min(at_once, cells, int((cpus + 1e-6) / max(hold, 1e-6)))
-        if fit == 0 or workers.count * workers.gpus > gpus + 1e-6:
+        hold, hold_gpus = workers.count * workers.cpus, workers.count * workers.gpus
+        fit = min(at_once, cells, _times(cpus, hold), _times(gpus, hold_gpus))
+        if fit == 0:
             raise SpecError(
                 f"a cell's trainers (--workers {workers.count}) take {hold:g} CPUs and "
-                f"{workers.count * workers.gpus:g} GPUs, and there are {cpus:g} and {gpus:g}: "
+                f"{hold_gpus:g} GPUs, and there are {cpus:g} and {gpus:g}: "
                 "lower --workers, --cpus or --gpus, or give the --address of a larger cluster"
             )
         if cpus - fit * hold + 1e-6 < min(1.0, workers.stream_cpus):
@@ -102,3 +103,8 @@ def check_room(
     fault = process_fault("evaluating", trial, "--trial-cpus or --trial-gpus", nodes)
     if trial and fault is not None:
         raise SpecError(fault)
+
+
+def _times(has: float, need: float) -> int:
+    """How often ``need`` goes into ``has``."""
+    return int((has + 1e-6) / need) if need else sys.maxsize

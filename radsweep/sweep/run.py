@@ -29,7 +29,7 @@ from radsweep.evaluate.trial import make_task
 from radsweep.evaluate.wanted import scored_corpus
 from radsweep.keys import canonical, canonical_json, key_of
 from radsweep.laws.answers import fits_table
-from radsweep.pretrain.nodes import living_nodes
+from radsweep.pretrain.nodes import living_nodes, most_resources
 from radsweep.pretrain.worker import Workers, check_share, run_cell
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store, layout
@@ -168,7 +168,7 @@ def run(sweep: Sweep, store: Store, options: RunOptions, observer: Observer) -> 
     if missing or pending_units(store, sweep, cells):
         check_task_data(sweep, store)
         with connected(options.address, options.cpus), watching(options.watch_spot):
-            if options.address is None:
+            if options.address is None and not most_resources():
                 _check_room_here(missing, sweep, options)
             failures += _pretrain(missing, sweep, store, options, observer)
             failures += _score(finished(store, cells), sweep, store, options, observer)
@@ -194,7 +194,7 @@ def _check_address(address: str | None, workers: Workers) -> None:
 
 
 def _check_room_here(missing: tuple[Cell, ...], sweep: Sweep, options: RunOptions) -> None:
-    """Of the cluster that was started here, which does not grow: see ``room.check_room``."""
+    """Of a cluster that does not grow, as one that was started here: see ``room.check_room``."""
     training = [options.workers_for(cell) for cell in missing if not cell.is_baseline]
     trial = {"CPU": options.trial_cpus, "GPU": options.trial_gpus}
     check_room(training, options.at_once, trial if sweep.protocol else {}, living_nodes())

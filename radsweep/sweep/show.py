@@ -114,10 +114,10 @@ def _what_helps(row: dict[str, Any], wait: float) -> str:
     """Against the wait for images; nothing where that is all that a cell does."""
     cpus, most = row["stream_cpus"], row["stream_cpus_most"]
     if cpus is not None and most is not None and cpus < most:
-        return f": its stream has {cpus:g} of {most:g} CPUs and takes more as the cluster has room"
+        return f": its stream may hold {cpus:g} CPUs, and up to {most:g} as it needs them"
     if wait >= 1:
         return ""
-    has = "" if cpus is None else f" ({cpus:g})"
+    has = "" if cpus is None else f" ({cpus:g}, if the cluster has them)"
     return f": {1 / (1 - wait):.1f} times the --stream-cpus{has} would do"
 
 

@@ -39,6 +39,11 @@ def test_no_more_is_taken_than_the_cluster_has_left() -> None:
     assert pool_of(0.5, 16, 1).after(window(50, 10, 15), lambda: 1.2) == 2
 
 
+def test_all_beyond_the_least_is_given_back_where_others_wait() -> None:
+    for seen in (window(50, 10, 15), window(50, 10, 0)):
+        assert pool_of(2, 32, 20).after(seen, lambda: -1.0) == 2
+
+
 def test_a_trainer_that_waits_for_another_reason_gets_no_more() -> None:
     # Nodes that are still to come, or a trainer that has just begun.
     assert pool_of(1, 32, 8).after(window(50, 10, 15), everywhere) == 8

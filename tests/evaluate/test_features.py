@@ -114,7 +114,7 @@ def test_maps_that_this_machine_s_disk_has_no_room_for_are_refused_by_name(
     encoder, request = _encoders(store)[0], _requests(corpus)[2]
     embed_locally(store, corpus, [encoder], [request])
     # What is written there fails as on a disk that is full.
-    monkeypatch.setattr(features.tempfile, "TemporaryFile", partial(open, "/dev/full", "wb", 0))
+    monkeypatch.setattr(features.tempfile, "TemporaryFile", partial(open, "/dev/full", "wb"))
     with pytest.raises(StoreError, match="set TMPDIR to a folder on a larger disk"):
         load_features(store, encoder, request, "toy")
 

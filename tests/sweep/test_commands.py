@@ -189,8 +189,8 @@ def test_status_says_of_a_cell_that_waits_for_images_what_would_help(
             wanted = "waits for images 50% of the time: 2.0 times the --stream-cpus would do"
             assert said == ["", wanted if is_said else "", ""]
         for cpus, wanted in (
-            (6.0, "50% of the time: its stream has 6 of 12 CPUs and takes more as the cluster has"),
-            (12.0, "50% of the time: 2.0 times the --stream-cpus (12) would do"),
+            (6.0, "50% of the time: its stream may hold 6 CPUs, and up to 12 as it needs"),
+            (12.0, "50% of the time: 2.0 times the --stream-cpus (12, if the cluster has"),
         ):
             corner.set_state("running", data_wait=0.5, stream_cpus=cpus, stream_cpus_most=12.0)
             said = list(status_table("hand", read_cells(sweep, store)).columns[2].cells)

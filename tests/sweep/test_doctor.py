@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import ray
+from ray.util.placement_group import placement_group, remove_placement_group
 from rich.console import Console
 
 from radsweep.errors import SpecError
+from radsweep.pretrain.nodes import cpus_left
 from radsweep.pretrain.worker import Workers
 from radsweep.store import Store
 from radsweep.sweep import doctor
@@ -98,6 +100,8 @@ def test_what_a_cluster_of_fixed_size_cannot_run_is_refused_before_it_waits_for_
     with pytest.raises(SpecError, match=r"1 cells side by side hold 3.5 of 4 CPUs, .* than the 1 "):
         check_room([Workers(cpus=3.5)], 1, {}, nodes)
     check_room([Workers(cpus=3.5, stream_cpus=0.5)], 1, {}, nodes)
+    # One has the GPU, and the others hold nothing meanwhile.
+    check_room([Workers(gpus=1, cpus=1)] * 4, 4, {}, nodes)
     with pytest.raises(SpecError, match=r"\(--workers 2\) take 6 CPUs and 0 GPUs"):
         check_room([Workers(count=2, cpus=3)], 1, {}, nodes)
     with pytest.raises(SpecError, match="take 1 CPUs and 2 GPUs, and there are 4 and 1"):
@@ -135,6 +139,18 @@ def test_a_sound_cluster_is_well_but_for_what_is_wrong_with_the_sweep(
     # The toy sweep's corpus is not in this store.
     assert {name for name, one in found.items() if one.state == BAD} == {"sweep and corpus"}
     assert "1 answer, with 2 CPUs" in found["nodes"].said
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(300)
+def test_cpus_are_left_to_streams_unless_a_group_waits_for_them_alone(two_cpus: None) -> None:
+    assert cpus_left() == 2
+    for bundles, left in (([{"CPU": 3}], -1), ([{"CPU": 1, "GPU": 1}], 2)):
+        group = placement_group(bundles)
+        assert not group.wait(1)
+        assert cpus_left() == left
+        remove_placement_group(group)
+    assert cpus_left() == 2
 
 
 @pytest.mark.cluster
