@@ -1,12 +1,12 @@
 """What a sweep of 1,000 cells and 100,000 trials asks of the head: seconds, memory, requests.
 
-``python -m benchmarks.head [--cells N]`` writes a small hospital and two sweeps that are trained
-and scored already (a tenth of the cells, and all; no weights), and has a process of its own do each
-thing that a driver does with them, on a local folder: the peak of its memory is what the driver
-holds, and requests are what an object store would be asked. Then it counts what Ray grows by: many
-no-op tasks, cells (baselines, which only load and save) and trials of a linear probe, each alone in
-a trial of Ray Tune, through the code that runs real ones, under a head of its own. What 100,000
-would be is extrapolated, and says so. Linux only: memory is read in ``/proc``.
+``python -m benchmarks.head [--cells N] [--answer-ms T]`` writes a small hospital and two sweeps
+that are trained and scored already (a tenth of the cells, and all; no weights), and has a process
+of its own do each thing that a driver does with them, on a local folder: the peak of its memory is
+what the driver holds, and requests are what an object store would be asked. Then it counts what Ray
+grows by: many no-op tasks, cells (baselines, which only load and save) and trials of a linear
+probe, each alone in a trial of Ray Tune, through the code that runs real ones, under a head of its
+own. What 100,000 would be is extrapolated, and says so. Linux only: memory is read in ``/proc``.
 """
 
 import argparse
@@ -190,13 +190,14 @@ THINGS: dict[str, Callable[[Sweep, Store], None]] = {
 }
 
 
-def do(thing: str, file: Path, url: str) -> None:
-    """One thing in this process; prints its figures as JSON."""
+def do(thing: str, file: Path, url: str, answer_ms: float) -> None:
+    """One thing in this process, by a store that answers so late; prints its figures as JSON."""
     requests, patiently = 0, Store._patiently
 
     def counted(store: Store, path: str, task: Callable[[], Any]) -> Any:
         nonlocal requests
         requests += 1
+        time.sleep(answer_ms / 1000)
         return patiently(store, path, task)
 
     Store._patiently = counted  # type: ignore[method-assign, assignment]
@@ -210,7 +211,7 @@ def do(thing: str, file: Path, url: str) -> None:
     print(json.dumps(figures | {"mib": peak / 1024, "more_mib": (peak - before) / 1024}))
 
 
-def drivers(folder: Path, sizes: tuple[int, ...]) -> Table:
+def drivers(folder: Path, sizes: tuple[int, ...], answer_ms: float) -> Table:
     """Every thing for every size, each in a process of its own."""
     corpus = small_hospital(folder)
     figures: dict[str, list[dict[str, float]]] = {thing: [] for thing in THINGS}
@@ -230,7 +231,7 @@ def drivers(folder: Path, sizes: tuple[int, ...]) -> Table:
         for thing in THINGS:
             command = [sys.executable, "-m", "benchmarks.head", "--do", thing]
             ran = subprocess.run(
-                [*command, "--file", str(file), "--store", store.url],
+                [*command, "--file", file, "--store", store.url, "--answer-ms", str(answer_ms)],
                 env=environment(),
                 stdout=subprocess.PIPE,
                 check=True,
@@ -362,16 +363,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", type=int, default=1000, help="a multiple of 100")
     parser.add_argument("--trials", type=int, default=600, help="of Ray Tune; 0 leaves Ray out")
+    parser.add_argument(
+        "--answer-ms", type=float, default=0.0, help="after which the store answers each request"
+    )
     parser.add_argument("--do", help=argparse.SUPPRESS)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--store", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.do is not None:
-        do(given.do, given.file, given.store)
+        do(given.do, given.file, given.store, given.answer_ms)
         return
     with tempfile.TemporaryDirectory(prefix="head-") as scratch:
         folder = Path(scratch)
-        Console(width=140).print(drivers(folder, (given.cells // 10, given.cells)))
+        Console(width=140).print(drivers(folder, (given.cells // 10, given.cells), given.answer_ms))
         if given.trials:
             Console(width=140).print(growth(folder, given.trials))
 
