@@ -26,7 +26,7 @@ from radsweep.store import Store
 
 TASK_STEPS = 32
 """Batches per Ray task: between two tasks a place stands empty for a tenth of a second. With 32 of
-CLIP's batches of 32 two places gave .96 of what they can, with 16 from .79 to .91 of it."""
+CLIP's batches of 32 two places gave .84 to .98 of what they can, with 16 .79 to .91 of it."""
 
 SEGMENT_STEPS = 2048
 """Batches that are planned at once. The driver holds a few kilobytes for each task, and a budget in
