@@ -4,7 +4,7 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
@@ -29,27 +29,27 @@ StoreOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="For programs")]
 
 
+Number = TypeVar("Number", int, float)
+
+
 def read_width(text: str) -> tuple[int, int | None]:
     """``4`` or ``2:8`` of ``--workers``: the least, and the most where they may differ."""
-    least, is_range, most = text.partition(":")
-    try:
-        found = int(least), int(most) if is_range else None
-    except ValueError:
-        found = 0, None
-    if found[0] < 1 or (found[1] is not None and found[1] < found[0]):
-        raise typer.BadParameter(f"{text!r} is no number of processes; give 4, or 2:8")
-    return found
+    return _read_range(text, int, "processes; give 4, or 2:8")
 
 
 def read_stream_cpus(text: str) -> tuple[float, float | None]:
     """``6`` or ``2:16`` of ``--stream-cpus``: the least, and the most where they may differ."""
+    return _read_range(text, float, "CPUs; give 6, or 2:16")
+
+
+def _read_range(text: str, number: type[Number], what: str) -> tuple[Number, Number | None]:
     least, is_range, most = text.partition(":")
     try:
-        found = float(least), float(most) if is_range else None
+        found = number(least), number(most) if is_range else None
     except ValueError:
-        found = 0.0, None
+        found = number(0), None
     if not 0 < found[0] <= (found[0] if found[1] is None else found[1]) < math.inf:
-        raise typer.BadParameter(f"{text!r} is no number of CPUs; give 6, or 2:16")
+        raise typer.BadParameter(f"{text!r} is no number of {what}")
     return found
 
 

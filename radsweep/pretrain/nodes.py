@@ -7,6 +7,7 @@ command ``ray drain-node`` calls, ``get_draining_nodes`` what Ray Train's own wa
 helpers are made as it makes them itself.
 """
 
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -80,15 +81,15 @@ def room_for(process: Mapping[str, float], anywhere_cpus: float) -> int:
     found = cluster_state.available_resources_per_node()  # type: ignore[no-untyped-call]
     free = [has for node_id, has in found.items() if node_id not in leaving]
     on_nodes = sum(
-        min(_times(has.get(name, 0.0), need) for name, need in process.items()) for has in free
+        min(times(has.get(name, 0.0), need) for name, need in process.items()) for has in free
     )
     all_cpus = sum(has.get("CPU", 0.0) for has in free)
-    return min(on_nodes, _times(all_cpus, process["CPU"] + anywhere_cpus))
+    return min(on_nodes, times(all_cpus, process["CPU"] + anywhere_cpus))
 
 
-def _times(has: float, need: float) -> int:
-    """How often ``need`` goes into ``has``; Ray counts in ten-thousandths."""
-    return int(round(has * 10_000) // max(1, round(need * 10_000)))
+def times(has: float, need: float) -> int:
+    """How often ``need`` goes into ``has``, both in Ray's ten-thousandths; 0 goes into anything."""
+    return int(round(has * 10_000) // max(1, round(need * 10_000))) if need else sys.maxsize
 
 
 def most_resources() -> dict[str, float]:

@@ -4,12 +4,12 @@ A trainer that holds the last CPU waits for a stream that can never start (Ray i
 a GPU that nobody has Ray waits as for one that is late: for ever, and without a word.
 """
 
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from radsweep.errors import SpecError
+from radsweep.pretrain.nodes import times
 from radsweep.pretrain.worker import Workers
 
 Resources = Mapping[str, float]
@@ -87,7 +87,7 @@ def check_room(
     )
     for workers, cells in Counter(training).items():
         hold, hold_gpus = workers.count * workers.cpus, workers.count * workers.gpus
-        fit = min(at_once, cells, _times(cpus, hold), _times(gpus, hold_gpus))
+        fit = min(at_once, cells, times(cpus, hold), times(gpus, hold_gpus))
         if fit == 0:
             raise SpecError(
                 f"a cell's trainers (--workers {workers.count}) take {hold:g} CPUs and "
@@ -103,8 +103,3 @@ def check_room(
     fault = process_fault("evaluating", trial, "--trial-cpus or --trial-gpus", nodes)
     if trial and fault is not None:
         raise SpecError(fault)
-
-
-def _times(has: float, need: float) -> int:
-    """How often ``need`` goes into ``has``."""
-    return int((has + 1e-6) / need) if need else sys.maxsize
