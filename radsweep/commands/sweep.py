@@ -256,6 +256,10 @@ def demo(
     directory: Annotated[
         Path, typer.Argument(help="Where everything goes; a second call goes on there")
     ] = Path("radsweep-demo"),
+    store: Annotated[
+        str,
+        typer.Option(help="Folder or URL of its store, such as s3://…; DIRECTORY/store if none"),
+    ] = "",
     seed: Annotated[
         int, typer.Option(help="Another seed: other patients, orders and initial weights")
     ] = 0,
@@ -267,6 +271,8 @@ def demo(
     """A whole sweep on a synthetic hospital, on CPU: phantom, ingest, run, dashboard, answers."""
     from radsweep.sweep.demo import run_demo
 
-    page = run_demo(directory, seed, console, miniature=miniature)
+    # Not RADSWEEP_STORE: nobody wants a synthetic hospital beside their own.
+    root = open_store(store or str(directory / "store"))
+    page = run_demo(directory, root, seed, console, miniature=miniature)
     if open_browser:
         typer.launch(page.as_uri())

@@ -61,8 +61,17 @@ def placement(sweep: Sweep) -> RunOptions:
     return RunOptions(cpus=CPUS, at_once=2, workers_for=workers_for)
 
 
-def run_demo(directory: Path, seed: int, console: Console, *, miniature: bool) -> Path:
+def run_demo(
+    directory: Path, store: Store, seed: int, console: Console, *, miniature: bool
+) -> Path:
     """Make, ingest, run, answer: the page's path. An interrupted call goes on where it was.
+
+    Args:
+        directory: for films, the sweep's file and the page.
+        store: for all else.
+        seed: of patients, orders and initial weights.
+        console: is told how it goes.
+        miniature: a smoke test instead of the whole story.
 
     Raises SpecError where the folder holds another demo, CellError where a cell or a score failed:
     the reasons are printed first.
@@ -70,8 +79,8 @@ def run_demo(directory: Path, seed: int, console: Console, *, miniature: bool) -
     sweep, size = demo_sweep(seed, miniature), MINIATURE if miniature else FULL
     films, sweep_file = directory / HOSPITAL, directory / "sweep.py"
     _refuse_another(films, size, seed)
-    store = Store(str(directory / "store"))
     store.check_writable()
+    directory.mkdir(parents=True, exist_ok=True)
     sweep_file.write_text(SWEEP_FILE.format(seed=seed, miniature=miniature))
     console.rule("1 of 4  a synthetic hospital")
     _draw(films, size, sweep, seed, console)
@@ -92,9 +101,7 @@ def run_demo(directory: Path, seed: int, console: Console, *, miniature: bool) -
     page = (directory / "dashboard.html").resolve()
     page.write_bytes(store.read_bytes(page_file(sweep.name)))
     console.print(f"dashboard: {page.as_uri()}", soft_wrap=True)
-    console.print(
-        f"live app:  radsweep dash {sweep_file} --store {directory / 'store'}", soft_wrap=True
-    )
+    console.print(f"live app:  radsweep dash {sweep_file} --store {store.url}", soft_wrap=True)
     if not outcome.is_complete:
         raise CellError(
             f"{len(outcome.failures)} parts of the demo failed; their reasons are above"

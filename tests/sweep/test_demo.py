@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from radsweep.errors import SpecError
+from radsweep.store import Store
 from radsweep.sweep.demo import FULL, HOSPITAL, MINIATURE, Size, _draw, run_demo
 from radsweep.sweep.demo_sweep import demo_sweep
 
@@ -19,7 +20,7 @@ def test_a_folder_of_another_demo_is_refused_before_anything_is_written(tmp_path
     for patients, seed in ((FULL.patients, 1), (MINIATURE.patients, 0)):
         (films / "phantom.json").write_text(json.dumps({"patients": patients, "seed": seed}))
         with pytest.raises(SpecError, match=f"a demo of {patients:,} patients at seed {seed}"):
-            run_demo(tmp_path, 0, QUIET, miniature=False)
+            run_demo(tmp_path, Store(str(tmp_path / "store")), 0, QUIET, miniature=False)
     assert [path.name for path in tmp_path.iterdir()] == [HOSPITAL]
 
 

@@ -2,6 +2,11 @@
 
 import json
 import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +18,10 @@ from radsweep.store import Store
 from radsweep.store.record import CellStore
 from radsweep.sweep.load import load_sweep
 from radsweep.sweep.results import read_cells, read_scores
-from tests.sweep.commands import Ran, python, radsweep
+from tests.sweep.commands import Ran, environment, python, radsweep
 from tests.sweep.identifiers import Searcher, contents
+from tests.sweep.s3 import MISSING, is_installed, s3_server
+from tests.sweep.test_submit import free_ports
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
@@ -156,3 +163,58 @@ def test_no_planted_identifier_left_the_films(miniature: Miniature) -> None:
             assert not searcher.found(data), path.name
     said = miniature.ran.output + miniature.ran.errors
     assert not searcher.found(said.encode())
+
+
+@pytest.mark.skipif(not is_installed(), reason=MISSING)
+# aiobotocore's own.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_in_a_bucket_killed_and_gone_on_with_by_two_drivers_it_scores_what_it_does_on_disk(
+    miniature: Miniature, tmp_path: Path
+) -> None:
+    made, films = tmp_path / "demo", "riverside"
+    shutil.copytree(miniature.made / films, made / films)
+    cells = miniature.sweep.cells()
+    (port,) = free_ports(1)
+    with s3_server(port):
+        store = Store("s3://hospital/demo")
+        store._fs.mkdir("hospital")
+        demo = ("demo", str(made), "--miniature", "--store", store.url)
+
+        def start(*arguments: str) -> subprocess.Popen[str]:
+            return subprocess.Popen(
+                [sys.executable, "-m", "radsweep.cli", *arguments],
+                cwd=tmp_path,
+                env=environment(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+
+        killed = start(*demo)
+        while not any(CellStore(store, cell.name).is_done for cell in cells if cell.subset.images):
+            assert killed.poll() is None, killed.communicate()[0]
+            time.sleep(0.3)
+        killed.send_signal(signal.SIGKILL)
+        killed.communicate()
+        assert not all(CellStore(store, cell.name).is_done for cell in cells)
+
+        # The demo itself, and one who drives a part of its sweep besides.
+        again = start(*demo)
+        beside = start("run", str(made / "sweep.py"), "--store", store.url, "--only", "clip-*")
+        for driver in (beside, again):
+            said = driver.communicate()[0]
+            assert driver.returncode == 0, said
+        on_disk, in_bucket = (
+            read_scores(miniature.sweep, where).drop("finished_at")
+            for where in (miniature.store, store)
+        )
+        order = [name for name in on_disk.columns if on_disk[name].dtype != pl.List]
+        assert on_disk.height and on_disk.sort(order).equals(in_bucket.sort(order))
+        assert not [
+            name
+            for cell in cells
+            for name in store.names(f"cells/{cell.name}")
+            if name == "lease.json" or name.endswith(".partial")
+        ]
+    assert (made / "dashboard.html").exists() and not (made / "store").exists()
