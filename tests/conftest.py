@@ -13,6 +13,9 @@ for name in (
 ):  # fmt: skip
     os.environ.pop(name, None)
 os.environ |= {"COLUMNS": "100", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Side by side, each with as many threads as there are cores, they would wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
