@@ -1,4 +1,4 @@
-"""The Kubernetes manifest and the image's recipe, held to rules that need no cluster."""
+"""The Kubernetes manifest and the image's recipe, held to our own rules."""
 
 import re
 from pathlib import Path
