@@ -1,11 +1,18 @@
 """The files a cloud would read, checked by Ray's own validator: no cloud is asked."""
 
 import copy
+import re
+import shlex
+from importlib.metadata import requires, version
 from pathlib import Path
 from typing import Any
 
+import boto3
+import cfnlint.api
 import pytest
 import yaml
+from moto import mock_aws
+from packaging.requirements import Requirement
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from radsweep.corpus.copies import VARIABLE
@@ -140,3 +147,59 @@ def test_machines_on_aws_have_only_the_roles_that_the_template_makes() -> None:
     nodes = yaml.safe_load(FILES["aws"].read_text())["available_node_types"]
     used = {node["node_config"]["IamInstanceProfile"]["Name"] for node in nodes.values()}
     assert used == profiles
+
+
+def test_amazon_knows_the_machines_and_offers_them_in_every_zone_that_is_asked() -> None:
+    """By the lists that moto keeps of ``describe-instance-types`` and ``-offerings``."""
+    cluster = yaml.safe_load(FILES["aws"].read_text())
+    provider = cluster["provider"]
+    with mock_aws():
+        ec2 = boto3.client("ec2", provider["region"])
+        offered = {
+            (each["InstanceType"], each["Location"])
+            for page in ec2.get_paginator("describe_instance_type_offerings").paginate(
+                LocationType="availability-zone"
+            )
+            for each in page["InstanceTypeOfferings"]
+        }
+        for name, node in cluster["available_node_types"].items():
+            kind = node["node_config"]["InstanceType"]
+            (known,) = ec2.describe_instance_types(InstanceTypes=[kind])["InstanceTypes"]
+            assert node["labels"]["market"] in known["SupportedUsageClasses"]
+            assert ("GpuInfo" in known) == (node["labels"]["role"] == "train"), name
+            for zone in provider["availability_zone"].split(","):
+                assert (kind, zone) in offered
+
+
+def test_the_template_of_roles_passes_amazons_linter() -> None:
+    matches = cfnlint.api.lint_file(TOP / "clusters" / "aws-roles.yaml")
+    assert matches == []
+
+
+def test_googles_image_has_a_driver_for_the_cuda_that_pytorch_comes_with() -> None:
+    """https://docs.nvidia.com/deploy/cuda-compatibility: CUDA 12 from 525 on, 13 from 580 on."""
+    cuda = next(
+        match[1]
+        for need in requires("torch") or []
+        if (match := re.match(r"cuda-toolkit.*==(\d+)", need))
+    )
+    text = FILES["gcp"].read_text()
+    drivers = [int(found) for found in re.findall(r"-nvidia-(\d+)\b", text)]
+    assert drivers and min(drivers) >= {"12": 525, "13": 580}[cuda]
+
+
+def test_googles_disks_are_of_a_kind_that_its_gpu_machines_take_and_of_the_zone() -> None:
+    """g2 takes pd-balanced, pd-ssd and hyperdisks; what is not named becomes pd-standard."""
+    cluster = yaml.safe_load(FILES["gcp"].read_text())
+    zone = cluster["provider"]["availability_zone"]
+    for node in cluster["available_node_types"].values():
+        (disk,) = node["node_config"]["disks"]
+        assert disk["initializeParams"]["diskType"] == f"zones/{zone}/diskTypes/pd-balanced"
+
+
+def test_azures_head_installs_what_ray_needs_in_the_versions_that_the_tests_have() -> None:
+    (install,) = yaml.safe_load(FILES["azure"].read_text())["head_setup_commands"]
+    wanted = [Requirement(word) for word in shlex.split(install)[5:]]
+    assert {"azure-mgmt-resource", "msrest"} <= {need.name for need in wanted}
+    for need in wanted:
+        assert need.specifier.contains(version(need.name)), need
