@@ -42,11 +42,12 @@ from radsweep.pretrain.worker import Workers, fit_alone
 from radsweep.probes.base import Range
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store, scores
+from radsweep.store.cost import Cost
 from radsweep.store.record import CellStore
 from radsweep.sweep.cluster import QUIET, TASKS_KEPT
 from radsweep.sweep.limits import Ledger, Limits
 from radsweep.sweep.load import load_sweep
-from radsweep.sweep.plan import Cost, make_plan, read_machine
+from radsweep.sweep.plan import make_plan, read_machine
 from radsweep.sweep.results import read_cells, read_scores
 from radsweep.sweep.run import RunOptions, run
 from radsweep.sweep.show import status_table

@@ -30,8 +30,9 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """The grid before a cent is spent: done, missing; steps, FLOPs, device-hours, cost, storage."""
+    from radsweep.store.cost import Cost, kept_cost
     from radsweep.sweep.load import load_sweep
-    from radsweep.sweep.plan import Cost, keep_plan, kept_cost, make_plan, read_machine
+    from radsweep.sweep.plan import keep_plan, make_plan, read_machine
     from radsweep.sweep.show import plan_table
 
     root = open_store(store)
@@ -41,13 +42,13 @@ def plan(
         if kept is not None:
             return kept
         # Only a recipe that this store has never seen needs the GPU stack.
-        from radsweep.sweep.cost import counted_cost
+        from radsweep.sweep.cost import planned_cost
 
         if not as_json:
             console.print(
                 f"counting the FLOPs of {recipe.paradigm} ({recipe.encoder}), once ...", style="dim"
             )
-        return counted_cost(recipe, root)
+        return planned_cost(recipe, root)
 
     made = make_plan(load_sweep(sweep), root, read_machine(machine, prices), cost_of)
     keep_plan(made, root)
@@ -159,7 +160,7 @@ def run(
     from radsweep.loggers.base import check_log_to
     from radsweep.pretrain.worker import Workers
     from radsweep.sweep.bars import terminal_observer
-    from radsweep.sweep.cost import counted_cost
+    from radsweep.sweep.cost import planned_cost
     from radsweep.sweep.dash import keep_page, page_address
     from radsweep.sweep.limits import Limits
     from radsweep.sweep.load import load_sweep
@@ -196,7 +197,7 @@ def run(
     if max_usd is not None or max_hours is not None:
         limits = Limits(
             machine=read_machine(machine, prices),
-            cost_of=lambda recipe: counted_cost(recipe, root),
+            cost_of=lambda recipe: planned_cost(recipe, root),
             max_usd=max_usd,
             max_hours=max_hours,
         )

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 from torch import Tensor
-from transformers import CLIPTokenizer
 
 from radsweep.errors import SpecError
 from radsweep.models import layouts
@@ -157,7 +157,8 @@ def _mi2_tokenizer(folder: Path) -> str:
     file = folder / TOKENIZER
     if file.is_file() and json.loads(file.read_text())["padding"] is not None:
         return file.read_text()
-    loaded = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    # Named here alone: only so is it imported where a tokenizer of this kind is read.
+    loaded = transformers.CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     backend = loaded.backend_tokenizer
     # What the folder pads with is part of the model: the tower does not attend to id 0, and to no
     # other.

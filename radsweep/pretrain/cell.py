@@ -29,7 +29,8 @@ from radsweep.models.weights import StartWeights, encoder_digest
 from radsweep.paradigms.base import Paradigm
 from radsweep.pretrain import checkpoint, shard
 from radsweep.pretrain.chips import peak_flops
-from radsweep.pretrain.flops import flops_per_image, forward_flops
+from radsweep.pretrain.cost import counted_cost
+from radsweep.pretrain.flops import forward_flops
 from radsweep.pretrain.loop import (
     REPORT_STEPS,
     Progress,
@@ -133,7 +134,7 @@ def fit(
     start_digest = encoder_digest(paradigm.encoder.state_dict())
     progress, per_image = Progress(), 0.0
     if not cell.is_baseline:
-        per_image = flops_per_image(paradigm, cell.recipe)
+        per_image = counted_cost(cell.recipe, store, lambda: paradigm).flops_per_image
         progress = _spend(
             cell,
             corner,

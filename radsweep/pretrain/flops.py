@@ -134,8 +134,8 @@ def flops_per_image(paradigm: Paradigm, recipe: Recipe) -> float:
 
 
 def forward_flops(encoder: Backbone, image_size: int) -> float:
-    """FLOPs of the encoder's way over one image of this size, on a copy of it."""
-    probe = copy.deepcopy(encoder).cpu().eval()
+    """FLOPs of the encoder's way over one image of this size, on a copy that has shapes alone."""
+    probe = copy.deepcopy(encoder).to("meta").eval()
     with torch.no_grad(), counter() as counted:
-        probe(torch.zeros(1, 1, image_size, image_size))
+        probe(torch.zeros(1, 1, image_size, image_size, device="meta"))
     return float(counted.get_total_flops())

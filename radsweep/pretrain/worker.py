@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import ray
@@ -141,9 +142,8 @@ def _batches(cell: Cell, store: Store, pool: Pool) -> Any:
     return make
 
 
-def _train(config: dict[str, Any]) -> dict[str, Any]:
+def _train(cell: Cell, store: Store, workers: Workers) -> dict[str, Any]:
     """One rank of a Ray Train run; a bad end of the cell is an answer, not something to retry."""
-    cell, store, workers = config["cell"], config["store"], config["workers"]
     context = ray.train.get_context()
     ranks = Ranks(rank=context.get_world_rank(), size=context.get_world_size(), device=get_device())
     torch.set_num_threads(max(1, int(workers.cpus)))
@@ -368,8 +368,8 @@ def fit_alone(cell: Cell, store: Store, workers: Workers, width: int = 1) -> dic
 def fit_with_ray_train(cell: Cell, store: Store, workers: Workers, width: int) -> dict[str, Any]:
     """The same as a group of ``width`` processes under Ray Train."""
     trainer = TorchTrainer(
-        _train,  # type: ignore[arg-type]
-        train_loop_config={"cell": cell, "store": store, "workers": workers},
+        # As its configuration, Ray Train's controller would read them: and import all that trains.
+        partial(_train, cell, store, workers),  # type: ignore[arg-type]
         torch_config=TorchConfig(
             backend="nccl" if workers.gpus else "gloo", timeout_s=workers.hung_seconds
         ),

@@ -10,41 +10,17 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from radsweep import keys, parts
+from radsweep import parts
 from radsweep.corpus.strata import check_columns
 from radsweep.errors import SpecError
-from radsweep.specs import FLOPS_VERSION, Cell, Recipe, Sweep
+from radsweep.specs import Cell, Recipe, Sweep
 from radsweep.store import Store
+from radsweep.store.cost import Cost
 from radsweep.store.layout import corpus_folder, sweep_file
 from radsweep.store.record import finished
 from radsweep.sweep.starts import missing_start, require_one_start
 
-
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """What a recipe costs, counted by building it and running one step."""
-
-    flops_per_image: float
-    """Training FLOPs: see ``radsweep.pretrain.flops`` for the convention."""
-    weight_bytes: int
-    """Of everything that a finished cell keeps."""
-
-
 CostOf = Callable[[Recipe], Cost]
-
-
-def cost_file(recipe: Recipe) -> str:
-    """Where the counted cost of a recipe is kept in the store."""
-    # What it starts from changes values and not shapes, so that it must not cost another count.
-    shapes = {**keys.canonical(recipe), "start_from": None}
-    versions = [parts.version("paradigms", recipe.paradigm), FLOPS_VERSION]
-    return f"costs/{keys.key_of([shapes, *versions])}.json"
-
-
-def kept_cost(recipe: Recipe, store: Store) -> Cost | None:
-    """The cost if it was counted before, without building anything."""
-    path = cost_file(recipe)
-    return Cost(**store.read_json(path)) if store.exists(path) else None
 
 
 @dataclass(frozen=True, kw_only=True)

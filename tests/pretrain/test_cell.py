@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Iterable
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from radsweep.pretrain.chips import peak_flops
 from radsweep.pretrain.loop import Progress, Ranks, Row
 from radsweep.specs import Budget, Cell, Recipe, Subset
 from radsweep.store import Store
+from radsweep.store.cost import cost_file, kept_cost
 from radsweep.store.record import CellStore, Record
+from radsweep.sweep.cost import planned_cost
 from tests.evaluate.toy import CORPUS, write_corpus
 from tests.paradigms.test_compile import traced  # noqa: F401
 from tests.paradigms.tiny import examples, recipe
@@ -92,6 +95,19 @@ def test_the_log_has_losses_schedules_monitors_and_speed(tmp_path: Path) -> None
     assert rows["mfu"].to_list() == [None, None] and rows["mfu"].dtype == pl.Float64
     assert 0 < rows["data_wait_seconds"].sum() < record.seconds
     assert record.images_seen == 12 * BATCH and record.final_losses["loss"] == rows["loss"][-1]
+
+
+def test_cells_of_a_recipe_are_counted_once_and_by_the_plan_as_well(tmp_path: Path) -> None:
+    made, budget = recipe("dinov2"), Budget(steps=1, batch_size=BATCH)
+    record, _ = trained(tmp_path, made, budget)
+    kept = kept_cost(made, Store(str(tmp_path)))
+    assert kept is not None and kept.flops_per_image == record.flops_per_image > 1e6
+    assert planned_cost(made, Store(str(tmp_path / "another"))) == kept
+    # Nobody counts where it is known.
+    other = replace(kept, flops_per_image=7.0)
+    Store(str(tmp_path)).write_json(cost_file(made), asdict(other))
+    again, _ = trained(tmp_path, made, Budget(steps=2, batch_size=BATCH))
+    assert again.flops_per_image == 7.0 and again.flops == 2 * BATCH * 7.0
 
 
 class _LostError(Exception):

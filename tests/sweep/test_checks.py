@@ -11,8 +11,9 @@ from radsweep import parts
 from radsweep.errors import SpecError, StoreError
 from radsweep.specs import Budget, Protocol, Recipe, Sweep
 from radsweep.store import Store
+from radsweep.store.cost import Cost
 from radsweep.store.layout import corpus_folder
-from radsweep.sweep.plan import Cost, check, make_plan, read_machine, warnings
+from radsweep.sweep.plan import check, make_plan, read_machine, warnings
 
 CORPUS = "mayo@1"
 IMAGES = 1000

@@ -20,11 +20,11 @@ from radsweep.pretrain.worker import Workers
 from radsweep.specs import Sweep
 from radsweep.store import Store
 from radsweep.store import scores as score_table
+from radsweep.store.cost import Cost, cost_file
 from radsweep.store.layout import corpus_folder, sweep_file
 from radsweep.store.record import CellStore
 from radsweep.sweep import run as driver
 from radsweep.sweep.load import load_sweep
-from radsweep.sweep.plan import Cost, cost_file
 from radsweep.sweep.results import read_cells
 from radsweep.sweep.run import RunOptions
 from radsweep.sweep.show import status_table

@@ -10,10 +10,11 @@ from radsweep.errors import CellError, SpecError
 from radsweep.pretrain.worker import Workers
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store
+from radsweep.store.cost import Cost
 from radsweep.store.record import CellStore, Record
 from radsweep.sweep import run
 from radsweep.sweep.limits import Ledger, Limits
-from radsweep.sweep.plan import Cost, Machine
+from radsweep.sweep.plan import Machine
 from tests.evaluate.toy import CORPUS, write_cell
 from tests.evaluate.toy import sweep as toy_sweep
 from tests.sweep.test_checks import card

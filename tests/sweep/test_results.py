@@ -10,9 +10,10 @@ import pytest
 from radsweep.specs import Sweep
 from radsweep.store import Store, layout
 from radsweep.store import scores as score_files
+from radsweep.store.cost import Cost
 from radsweep.store.record import CellStore
 from radsweep.sweep.dash import load_tables
-from radsweep.sweep.plan import Cost, Machine, keep_plan, make_plan
+from radsweep.sweep.plan import Machine, keep_plan, make_plan
 from radsweep.sweep.results import Kept, read_cells, read_scores, read_steps, read_sweep
 from tests.dashboards.toy import toy_scores
 from tests.evaluate.toy import CORPUS, write_cell
