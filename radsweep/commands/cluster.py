@@ -13,6 +13,7 @@ from radsweep.commands.shared import (
     open_store,
     read_stream_cpus,
     read_width,
+    recalled_cost,
 )
 from radsweep.errors import SpecError
 
@@ -26,28 +27,43 @@ def submit(
     follow: Annotated[
         bool, typer.Option(help="Follow the log; Ctrl-C leaves the job running")
     ] = True,
+    plan: Annotated[
+        bool,
+        typer.Option(help="Check the sweep against the store and price what is missing, first"),
+    ] = True,
+    ask_above_usd: Annotated[
+        float, typer.Option(min=0, help="Ask before a job that is planned to cost more")
+    ] = 50,
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing")] = False,
     run_arguments: Annotated[
         list[str] | None, typer.Argument(help="After --: options of `radsweep run`")
     ] = None,
 ) -> None:
     """Hand the sweep to a cluster as a Ray job: it survives a closed laptop."""
+    from radsweep.commands.approve import parse_run, quote, require_yes, say_quote
     from radsweep.sweep import submit as jobs
     from radsweep.sweep.load import load_sweep
 
-    root = open_store(store)
-    made = jobs.submit(load_sweep(sweep), sweep, root.url, address, tuple(run_arguments or ()))
-    job = made.job
-    if made.before is not None:
-        console.print(
-            f"this sweep's job before ended: {made.before}; only what is missing is done now",
-            highlight=False,
-            soft_wrap=True,
-        )
-    console.print(
-        f"{'submitted' if made.is_new else 'already running'}: {job} at {address}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    loaded, root, arguments = load_sweep(sweep), open_store(store), tuple(run_arguments or ())
+    given = parse_run((sweep, "--store", root.url, *arguments))
+    before = jobs.newest(loaded, address)
+    if before is not None and before.ended is None:
+        job, said = before.job, "already running"
+    else:
+        if before is not None:
+            console.print(
+                f"this sweep's job before ended: {before.ended}; only what is missing is done now",
+                highlight=False,
+                soft_wrap=True,
+            )
+        if plan:
+            quoted = quote(loaded, root, given, recalled_cost(root))
+            say_quote(quoted)
+            if not yes:
+                require_yes(quoted.usd, ask_above_usd)
+        job = jobs.submit(loaded, sweep, root.url, address, arguments, given["prices"])
+        said = "submitted"
+    console.print(f"{said}: {job} at {address}", highlight=False, soft_wrap=True)
     # The log is passed on as it is: neither its brackets nor its line ends mean anything here.
     if follow and not jobs.follow(
         address,

@@ -17,9 +17,9 @@ from radsweep.commands.shared import (
     open_store,
     read_stream_cpus,
     read_width,
+    recalled_cost,
     say_json,
 )
-from radsweep.specs import Recipe
 
 
 def plan(
@@ -31,24 +31,11 @@ def plan(
 ) -> None:
     """The grid before a cent is spent: done, missing; steps, FLOPs, device-hours, cost, storage."""
     from radsweep.sweep.load import load_sweep
-    from radsweep.sweep.plan import Cost, keep_plan, kept_cost, make_plan, read_machine
+    from radsweep.sweep.plan import keep_plan, make_plan, read_machine
     from radsweep.sweep.show import plan_table
 
     root = open_store(store)
-
-    def cost_of(recipe: Recipe) -> Cost:
-        kept = kept_cost(recipe, root)
-        if kept is not None:
-            return kept
-        # Only a recipe that this store has never seen needs the GPU stack.
-        from radsweep.sweep.cost import counted_cost
-
-        if not as_json:
-            console.print(
-                f"counting the FLOPs of {recipe.paradigm} ({recipe.encoder}), once ...", style="dim"
-            )
-        return counted_cost(recipe, root)
-
+    cost_of = recalled_cost(root, say_so=not as_json)
     made = make_plan(load_sweep(sweep), root, read_machine(machine, prices), cost_of)
     keep_plan(made, root)
     if as_json:

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from ray.job_submission import JobStatus, JobSubmissionClient
@@ -31,21 +32,44 @@ def job_name(sweep: Sweep) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """What became of a request."""
+    """The newest job of a sweep."""
 
     job: str
-    is_new: bool
-    """False where the job of this very sweep was still under way."""
-    before: str | None
-    """How the job before it ended, such as ``SUCCEEDED``; None for the first."""
+    ended: str | None
+    """How, such as ``SUCCEEDED``; None while it is under way."""
+
+
+def newest(sweep: Sweep, address: str) -> Submission | None:
+    """The job that a cluster had last of this very sweep; None where it had none.
+
+    Args:
+        sweep: what was submitted.
+        address: of the cluster's dashboard, such as ``http://127.0.0.1:8265``.
+
+    Raises SpecError where nothing answers at ``address``.
+    """
+    taken = {job.submission_id: job.status for job in _client(address).list_jobs()}
+    tries, found = 1, None
+    while (job := _numbered(sweep, tries)) in taken:
+        status = taken[job]
+        found = Submission(job=job, ended=status.value if status in ENDED else None)
+        tries += 1
+    return found
+
+
+def _numbered(sweep: Sweep, tries: int) -> str:
+    return job_name(sweep) if tries == 1 else f"{job_name(sweep)}-r{tries}"
 
 
 def submit(
-    sweep: Sweep, named: str, store_url: str, address: str, arguments: tuple[str, ...]
-) -> Submission:
-    """Submit, or find the job of this very sweep that is still under way.
-
-    A job that ended is followed by another, which does what is still missing.
+    sweep: Sweep,
+    named: str,
+    store_url: str,
+    address: str,
+    arguments: tuple[str, ...],
+    prices: Path | None = None,
+) -> str:
+    """Submit a job that does what is still missing; gives its name.
 
     Args:
         sweep: what ``named`` holds; checked on this machine already.
@@ -53,19 +77,20 @@ def submit(
         store_url: as the cluster sees it.
         address: of the cluster's dashboard, such as ``http://127.0.0.1:8265``.
         arguments: passed on to ``radsweep run`` there.
+        prices: a price table of this machine that ``arguments`` name; it goes along.
 
     Raises SpecError where nothing answers at ``address``, or the cluster could not load ``named``.
     """
     client = _client(address)
-    name = job_name(sweep)
-    taken = {job.submission_id: job.status for job in client.list_jobs()}
-    tries, before = 1, None
-    while (job := name if tries == 1 else f"{name}-r{tries}") in taken:
-        if taken[job] not in ENDED:
-            return Submission(job=job, is_new=False, before=before)
-        tries, before = tries + 1, taken[job].value
+    taken = {job.submission_id for job in client.list_jobs()}
+    job = next(name for tries in count(1) if (name := _numbered(sweep, tries)) not in taken)
+    if prices is not None:
+        # Of an option that is given twice, the last counts.
+        arguments = (*arguments, "--prices", prices.name)
     with tempfile.TemporaryDirectory() as scratch:
         folder = _package(named, Path(scratch))
+        if prices is not None:
+            shutil.copy(prices, folder)
         target = Path(named).name if named.endswith(".py") else named
         client.submit_job(
             submission_id=job,
@@ -75,7 +100,7 @@ def submit(
             runtime_env={"working_dir": str(folder), "env_vars": {"PYTHONUNBUFFERED": "1"}},
             metadata={"sweep": sweep.name},
         )
-    return Submission(job=job, is_new=True, before=before)
+    return job
 
 
 def follow(address: str, job: str, say: Callable[[str], None]) -> bool:

@@ -139,6 +139,7 @@ def test_a_submitted_sweep_is_followed_to_its_end_and_is_done_when_submitted_aga
     first = radsweep(*command, folder=tmp_path, RAY_AUTH_MODE="disabled")
     assert first.code == 0, first.output + first.errors
     assert f"submitted: {job_name(sweep)} at" in first.output
+    assert "2 of 2 cells are missing" in first.output
     assert "2 cells trained" in first.output, "the job's log was not passed on"
     assert set(read_cells(sweep, store)["state"]) == {"done"}
     scores = read_scores(sweep, store)
@@ -148,6 +149,7 @@ def test_a_submitted_sweep_is_followed_to_its_end_and_is_done_when_submitted_aga
     assert again.code == 0, again.output + again.errors
     assert "before ended: SUCCEEDED" in again.output
     assert f"submitted: {job_name(sweep)}-r2 at" in again.output
+    assert "0 of 2 cells are missing: 0.00 device-hours, 0.00 USD on" in again.output
     assert "0 cells trained" in again.output
     assert read_scores(sweep, store).equals(scores)
 
@@ -160,16 +162,18 @@ def test_a_submitted_sweep_is_followed_to_its_end_and_is_done_when_submitted_aga
 
 
 def test_a_job_that_fails_is_an_error_here_too(
-    head: Head, new_store: Callable[[], Store], tmp_path: Path
+    head: Head, new_store: Callable[[], Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     file, store = tmp_path / "large.py", new_store()
-    # More images than the corpus has: the job finds out.
+    # More images than the corpus has: the job finds out, where nobody looked before.
     file.write_text(SWEEP.replace("images=(20,)", "images=(20_000,)"))
-    ran = radsweep(
-        *("submit", file, "--store", store.url, "--address", head.address),
-        folder=tmp_path,
-        RAY_AUTH_MODE="disabled",
-    )
+    command = ("submit", file, "--store", store.url, "--address", head.address)
+    planned = radsweep(*command, folder=tmp_path, RAY_AUTH_MODE="disabled")
+    assert planned.code == 1 and "asks for 20,000 images" in planned.errors
+    jobs = JobSubmissionClient(head.address).list_jobs()
+    assert job_name(load_sweep(str(file))) not in {job.submission_id for job in jobs}
+    ran = radsweep(*command, "--no-plan", folder=tmp_path, RAY_AUTH_MODE="disabled")
     assert ran.code == 1
     assert "asks for 20,000 images" in ran.output
     assert "did not succeed" in ran.errors and "Traceback" not in ran.errors
