@@ -11,9 +11,9 @@ cells.
 import fnmatch
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -231,7 +231,7 @@ def _pretrain(
         return state, reason
 
     failures = []
-    with ThreadPoolExecutor(max_workers=options.at_once) as pool:
+    with _leavable(ThreadPoolExecutor(max_workers=options.at_once)) as pool:
         futures = {pool.submit(drive, cell): cell for cell in missing}
         left = set(futures)
         while left:
@@ -248,6 +248,20 @@ def _pretrain(
                 training = [options.workers_for(futures[future]) for future in left]
                 _score(tuple(trained), sweep, store, options, observer, training)
     return failures
+
+
+@contextmanager
+def _leavable(pool: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
+    """A pool whose work is waited for, unless the run is stopped: by Ctrl-C, or by a job's end.
+
+    Ray ends what the threads then wait for as it is left, and each gives its lease back.
+    """
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
 def _score(

@@ -8,10 +8,12 @@ import asyncio
 import shlex
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from ray.job_submission import JobStatus, JobSubmissionClient
 
@@ -22,6 +24,7 @@ from radsweep.specs import Sweep
 from radsweep.sweep.load import module_name
 
 RUN = ("python", "-m", "radsweep.cli", "run")
+STOP_SECONDS = 60.0
 ENDED = {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED}
 
 
@@ -68,6 +71,7 @@ def submit(
     address: str,
     arguments: tuple[str, ...],
     prices: Path | None = None,
+    installs: dict[str, Any] | None = None,
 ) -> str:
     """Submit a job that does what is still missing; gives its name.
 
@@ -78,6 +82,7 @@ def submit(
         address: of the cluster's dashboard, such as ``http://127.0.0.1:8265``.
         arguments: passed on to ``radsweep run`` there.
         prices: a price table of this machine that ``arguments`` name; it goes along.
+        installs: of ``pinned.environment``; None runs in the nodes' own.
 
     Raises SpecError where nothing answers at ``address``, or the cluster could not load ``named``.
     """
@@ -97,7 +102,11 @@ def submit(
             entrypoint=shlex.join(
                 [*RUN, target, "--store", store_url, "--address", "auto", *arguments]
             ),
-            runtime_env={"working_dir": str(folder), "env_vars": {"PYTHONUNBUFFERED": "1"}},
+            runtime_env={
+                "working_dir": str(folder),
+                "env_vars": {"PYTHONUNBUFFERED": "1"},
+                **(installs or {}),
+            },
             metadata={"sweep": sweep.name},
         )
     return job
@@ -116,6 +125,26 @@ def follow(address: str, job: str, say: Callable[[str], None]) -> bool:
 
     asyncio.run(tail())
     return client.get_job_status(job) == JobStatus.SUCCEEDED
+
+
+def stop(address: str, job: str) -> str:
+    """End a job and wait until it has ended; gives how.
+
+    Its driver gives its leases back, and Ray ends the tasks that it began.
+
+    Raises SpecError where it has not ended after ``STOP_SECONDS``.
+    """
+    client = _client(address)
+    client.stop_job(job)
+    until = time.monotonic() + STOP_SECONDS
+    while (status := client.get_job_status(job)) not in ENDED:
+        if time.monotonic() > until:
+            raise SpecError(
+                f"job {job} was told to stop and is {status.value} after {STOP_SECONDS:g} s; look "
+                f"at `ray job logs {job}`, and stop it again"
+            )
+        time.sleep(0.5)
+    return status.value
 
 
 def _client(address: str) -> JobSubmissionClient:
