@@ -78,7 +78,9 @@ def submit(
                 require_yes(quoted.usd, ask_above_usd)
         job = jobs.submit(loaded, sweep, root.url, address, arguments, given["prices"], installs)
         said = "submitted"
-    console.print(f"{said}: {job} at {address}", highlight=False, soft_wrap=True)
+    # Ray's own page of the job: its log, its tasks, its metrics.
+    page = f"{address.rstrip('/')}/#/jobs/{job}"
+    console.print(f"{said}: {job} at {page}", highlight=False, soft_wrap=True)
     # The log is passed on as it is: neither its brackets nor its line ends mean anything here.
     if follow and not jobs.follow(
         address,

@@ -154,7 +154,7 @@ def run(
     from radsweep.sweep.run import RunOptions
     from radsweep.sweep.run import run as drive
     from radsweep.sweep.summary import answers_panel
-    from radsweep.sweep.tell import check_webhook, journal, outcome_message, post
+    from radsweep.sweep.tell import Bill, check_webhook, journal, outcome_message, post
 
     if webhook is not None:
         check_webhook(webhook)
@@ -201,7 +201,7 @@ def run(
         terminal_observer(root, console) as terminal,
         journal(loaded.name, log_json, terminal) as observer,
     ):
-        outcome = drive(loaded, root, options, observer)
+        outcome = drive(loaded, root, options, Bill(loaded, root, observer))
     console.print(
         f"{len(outcome.trained)} cells trained, {outcome.scores:,} score rows, "
         f"{len(outcome.failures)} failures"

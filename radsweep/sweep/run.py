@@ -29,6 +29,7 @@ from radsweep.evaluate.trial import make_task
 from radsweep.evaluate.wanted import scored_corpus
 from radsweep.keys import canonical, canonical_json, key_of
 from radsweep.laws.answers import fits_table
+from radsweep.pretrain.metrics import count_end
 from radsweep.pretrain.nodes import living_nodes, most_resources
 from radsweep.pretrain.worker import Workers, check_share, run_cell
 from radsweep.specs import Cell, Sweep
@@ -235,7 +236,8 @@ def _pretrain(
         futures = {pool.submit(drive, cell): cell for cell in missing}
         left = set(futures)
         while left:
-            ended, left = wait(left, return_when=FIRST_COMPLETED)
+            # By the second: Ctrl-C may reach another thread, and is heard as this one wakes.
+            ended, left = wait(left, timeout=1.0, return_when=FIRST_COMPLETED)
             trained = []
             for future in ended:
                 cell, (state, reason) = futures[future], future.result()
@@ -309,7 +311,9 @@ def drive_cell(cell: Cell, store: Store, workers: Workers) -> tuple[str, str | N
         # took it.
         with suppress(LeaseLostError), corner.lease() as holder:
             if holder is not None:
-                return _drive_held(cell, corner, holder, workers)
+                state, reason = _drive_held(cell, corner, holder, workers)
+                count_end(cell, state)
+                return state, reason
         time.sleep(HELD_POLL_SECONDS)
     return "done", None
 
