@@ -37,6 +37,7 @@ for command in (
     results.export,
     cluster.doctor,
     cluster.submit,
+    cluster.stop,
 ):
     app.command()(command)
 of_corpus = typer.Typer(help="Look at a corpus that was ingested.", no_args_is_help=True)

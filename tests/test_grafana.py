@@ -13,14 +13,14 @@ import pytest
 import ray
 from ray.dashboard.modules.metrics import dashboards as ray_dashboards
 
-from radsweep.pretrain.metrics import ENDED, TOLD, CellGauges, count_end
+from radsweep.pretrain.metrics import ENDED, SPENT, TOLD, CellGauges, count_end, tell_spent
 from radsweep.specs import Budget, Cell, Subset
 from tests.paradigms.tiny import recipe
 
 FILE = Path(__file__).parent.parent / "dashboards" / "grafana.json"
 PANELS = json.loads(FILE.read_text())["panels"]
 METRIC = re.compile(r"\b(?:ray|autoscaler)_\w+")
-OURS = {f"ray_{name}" for name, _ in TOLD.values()} | {f"ray_{ENDED[0]}_total"}
+OURS = {f"ray_{name}" for name, _ in (*TOLD.values(), SPENT)} | {f"ray_{ENDED[0]}_total"}
 CELL = Cell(
     recipe=recipe("clip"),
     subset=Subset(corpus="toy@1", images=4),
@@ -94,7 +94,9 @@ def test_a_cells_figures_reach_prometheus_under_the_names_that_the_panels_ask_fo
 
     trainer = Trainer.remote()  # type: ignore[attr-defined]
     ray.get(trainer.train.remote())
-    count_end(CELL, "done")
+    count_end(CELL, "diverged")
+    tell_spent("toy", 12.5)
+    tell_spent("toy", 14.75)
     found, until = "", time.monotonic() + 60
     while not all(f"\n{name}{{" in found for name in OURS) and time.monotonic() < until:
         time.sleep(1)
@@ -103,5 +105,8 @@ def test_a_cells_figures_reach_prometheus_under_the_names_that_the_panels_ask_fo
     assert lines.keys() >= OURS
     assert f'cell="{CELL.name}"' in lines["ray_radsweep_cell_loss"]
     assert lines["ray_radsweep_cell_loss"].endswith(" 1.25")
-    assert 'state="done"' in lines["ray_radsweep_cells_ended_total"]
+    assert 'state="diverged"' in lines["ray_radsweep_cells_ended_total"]
+    assert f'cell="{CELL.name}"' in lines["ray_radsweep_cells_ended_total"]
+    assert 'sweep="toy"' in lines["ray_radsweep_sweep_usd"]
+    assert lines["ray_radsweep_sweep_usd"].endswith(" 14.75")
     assert 'SessionName="' in lines["ray_radsweep_cell_spent"]

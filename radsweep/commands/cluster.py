@@ -13,41 +13,74 @@ from radsweep.commands.shared import (
     open_store,
     read_stream_cpus,
     read_width,
+    recalled_cost,
 )
 from radsweep.errors import SpecError
+
+HERE = "http://127.0.0.1:8265"
+DashboardOption = Annotated[
+    str, typer.Option(help="Of the cluster's dashboard", envvar="RAY_ADDRESS")
+]
 
 
 def submit(
     sweep: SweepArgument,
-    address: Annotated[
-        str, typer.Option(help="Of the cluster's dashboard", envvar="RAY_ADDRESS")
-    ] = "http://127.0.0.1:8265",
+    address: DashboardOption = HERE,
     store: StoreOption = "",
     follow: Annotated[
         bool, typer.Option(help="Follow the log; Ctrl-C leaves the job running")
     ] = True,
+    plan: Annotated[
+        bool,
+        typer.Option(help="Check the sweep against the store and price what is missing, first"),
+    ] = True,
+    ask_above_usd: Annotated[
+        float, typer.Option(min=0, help="Ask before a job that is planned to cost more")
+    ] = 50,
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing")] = False,
+    install: Annotated[
+        str | None,
+        typer.Option(
+            help="pip or uv: nodes install this machine's versions, once, beside their own Ray; "
+            "without it they run what their image has"
+        ),
+    ] = None,
     run_arguments: Annotated[
         list[str] | None, typer.Argument(help="After --: options of `radsweep run`")
     ] = None,
 ) -> None:
     """Hand the sweep to a cluster as a Ray job: it survives a closed laptop."""
+    from radsweep.commands.approve import parse_run, quote, require_yes, say_quote
     from radsweep.sweep import submit as jobs
     from radsweep.sweep.load import load_sweep
+    from radsweep.sweep.pinned import environment
 
-    root = open_store(store)
-    made = jobs.submit(load_sweep(sweep), sweep, root.url, address, tuple(run_arguments or ()))
-    job = made.job
-    if made.before is not None:
-        console.print(
-            f"this sweep's job before ended: {made.before}; only what is missing is done now",
-            highlight=False,
-            soft_wrap=True,
-        )
-    console.print(
-        f"{'submitted' if made.is_new else 'already running'}: {job} at {address}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    loaded, root, arguments = load_sweep(sweep), open_store(store), tuple(run_arguments or ())
+    given = parse_run((sweep, "--store", root.url, *arguments))
+    installs = None
+    if install is not None:
+        logger = (given["log_to"] or "").partition("=")[0]
+        installs = environment(install, root.url, [logger])
+    before = jobs.newest(loaded, address)
+    if before is not None and before.ended is None:
+        job, said = before.job, "already running"
+    else:
+        if before is not None:
+            console.print(
+                f"this sweep's job before ended: {before.ended}; only what is missing is done now",
+                highlight=False,
+                soft_wrap=True,
+            )
+        if plan:
+            quoted = quote(loaded, root, given, recalled_cost(root))
+            say_quote(quoted)
+            if not yes:
+                require_yes(quoted.usd, ask_above_usd)
+        job = jobs.submit(loaded, sweep, root.url, address, arguments, given["prices"], installs)
+        said = "submitted"
+    # Ray's own page of the job: its log, its tasks, its metrics.
+    page = f"{address.rstrip('/')}/#/jobs/{job}"
+    console.print(f"{said}: {job} at {page}", highlight=False, soft_wrap=True)
     # The log is passed on as it is: neither its brackets nor its line ends mean anything here.
     if follow and not jobs.follow(
         address,
@@ -57,6 +90,26 @@ def submit(
         ),
     ):
         raise SpecError(f"job {job} did not succeed; its log is above")
+
+
+def stop(sweep: SweepArgument, address: DashboardOption = HERE) -> None:
+    """End the sweep's job; what was under way goes on from its checkpoint when submitted again."""
+    from radsweep.sweep import submit as jobs
+    from radsweep.sweep.load import load_sweep
+
+    found = jobs.newest(load_sweep(sweep), address)
+    if found is None:
+        raise SpecError(f"no job of this sweep at {address}; `ray job list` has all of them")
+    if found.ended is not None:
+        console.print(f"{found.job} ended before: {found.ended}", highlight=False, soft_wrap=True)
+        return
+    ended = jobs.stop(address, found.job)
+    console.print(
+        f"{found.job} ended: {ended}; finished cells and checkpoints are in the store, and the "
+        "same `radsweep submit` goes on from them",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def doctor(

@@ -4,13 +4,17 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console
 
 from radsweep.errors import SpecError
+from radsweep.specs import Recipe
 from radsweep.store import Store
+
+if TYPE_CHECKING:
+    from radsweep.sweep.plan import CostOf
 
 console = Console()
 
@@ -79,3 +83,23 @@ def open_store(url: str) -> Store:
     if not url:
         raise SpecError("no store is named; give --store DIR (or a URL) or set RADSWEEP_STORE")
     return Store(url)
+
+
+def recalled_cost(store: Store, *, say_so: bool = True) -> "CostOf":
+    """What a recipe costs: recalled from the store, or counted now, which takes its time."""
+    from radsweep.store.cost import Cost, kept_cost
+
+    def cost_of(recipe: Recipe) -> Cost:
+        kept = kept_cost(recipe, store)
+        if kept is not None:
+            return kept
+        # Only a recipe that this store has never seen needs the GPU stack.
+        from radsweep.sweep.cost import planned_cost
+
+        if say_so:
+            console.print(
+                f"counting the FLOPs of {recipe.paradigm} ({recipe.encoder}), once ...", style="dim"
+            )
+        return planned_cost(recipe, store)
+
+    return cost_of

@@ -17,9 +17,9 @@ from radsweep.commands.shared import (
     open_store,
     read_stream_cpus,
     read_width,
+    recalled_cost,
     say_json,
 )
-from radsweep.specs import Recipe
 
 
 def plan(
@@ -30,26 +30,12 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """The grid before a cent is spent: done, missing; steps, FLOPs, device-hours, cost, storage."""
-    from radsweep.store.cost import Cost, kept_cost
     from radsweep.sweep.load import load_sweep
     from radsweep.sweep.plan import keep_plan, make_plan, read_machine
     from radsweep.sweep.show import plan_table
 
     root = open_store(store)
-
-    def cost_of(recipe: Recipe) -> Cost:
-        kept = kept_cost(recipe, root)
-        if kept is not None:
-            return kept
-        # Only a recipe that this store has never seen needs the GPU stack.
-        from radsweep.sweep.cost import planned_cost
-
-        if not as_json:
-            console.print(
-                f"counting the FLOPs of {recipe.paradigm} ({recipe.encoder}), once ...", style="dim"
-            )
-        return planned_cost(recipe, root)
-
+    cost_of = recalled_cost(root, say_so=not as_json)
     made = make_plan(load_sweep(sweep), root, read_machine(machine, prices), cost_of)
     keep_plan(made, root)
     if as_json:
@@ -168,7 +154,7 @@ def run(
     from radsweep.sweep.run import RunOptions
     from radsweep.sweep.run import run as drive
     from radsweep.sweep.summary import answers_panel
-    from radsweep.sweep.tell import check_webhook, journal, outcome_message, post
+    from radsweep.sweep.tell import Bill, check_webhook, journal, outcome_message, post
 
     if webhook is not None:
         check_webhook(webhook)
@@ -215,7 +201,7 @@ def run(
         terminal_observer(root, console) as terminal,
         journal(loaded.name, log_json, terminal) as observer,
     ):
-        outcome = drive(loaded, root, options, observer)
+        outcome = drive(loaded, root, options, Bill(loaded, root, observer))
     console.print(
         f"{len(outcome.trained)} cells trained, {outcome.scores:,} score rows, "
         f"{len(outcome.failures)} failures"

@@ -21,6 +21,8 @@ TOLD = {
 
 ENDED = ("radsweep_cells_ended", "Cells that ended, by how: done, failed, diverged, ...")
 
+SPENT = ("radsweep_sweep_usd", "Price of the sweep's finished cells, by the plan that was kept")
+
 
 def _tags(cell: Cell) -> dict[str, str]:
     images = str(cell.subset.images)
@@ -50,5 +52,11 @@ class CellGauges:
 def count_end(cell: Cell, state: str) -> None:
     """Count one cell's end, in the process that drives it."""
     name, words = ENDED
-    counter = Counter(name, description=words, tag_keys=("paradigm", "state"))
-    counter.inc(tags={"paradigm": cell.recipe.paradigm, "state": state})
+    counter = Counter(name, description=words, tag_keys=("cell", "paradigm", "state"))
+    counter.inc(tags={"cell": cell.name, "paradigm": cell.recipe.paradigm, "state": state})
+
+
+def tell_spent(sweep: str, usd: float) -> None:
+    """Set what a sweep's finished cells took, in the process that drives it."""
+    name, words = SPENT
+    Gauge(name, description=words, tag_keys=("sweep",)).set(usd, tags={"sweep": sweep})

@@ -29,7 +29,7 @@ from radsweep.loggers.base import open_logger
 from radsweep.pretrain.cell import fit
 from radsweep.pretrain.checkpoint import newest
 from radsweep.pretrain.loop import Ranks, Row
-from radsweep.pretrain.metrics import CellGauges, count_end
+from radsweep.pretrain.metrics import CellGauges
 from radsweep.pretrain.nodes import HereIsDraining, cpus_left
 from radsweep.pretrain.shard import check_options
 from radsweep.pretrain.width import Wish, forget, width_now
@@ -329,7 +329,6 @@ def run_cell(cell: Cell, store: Store, workers: Workers) -> Record:
             # Ray starts nothing on a node that is about to go, so the next attempt is elsewhere.
             if answer["state"] != "preempted":
                 break
-    count_end(cell, answer["state"])
     if answer["state"] != "done":
         fault = CellError(answer["reason"])
         fault.state = answer["state"]

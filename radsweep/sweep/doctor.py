@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray._private.authentication.authentication_utils import is_token_auth_enabled
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from radsweep.corpus.identity import VARIABLE as PATIENT_KEY
 from radsweep.errors import RadsweepError, SpecError, StoreError
 from radsweep.pretrain.nodes import living_nodes, most_resources
 from radsweep.pretrain.worker import Workers
@@ -23,7 +25,7 @@ from radsweep.specs import Sweep
 from radsweep.store import Store
 from radsweep.sweep.plan import check
 from radsweep.sweep.room import cells_room, process_fault
-from radsweep.sweep.starts import missing_start
+from radsweep.sweep.starts import lacks_licence, missing_start
 
 SAME_EVERYWHERE = ("radsweep", "ray", "torch", "timm", "transformers", "numpy", "polars")
 """Packages whose versions must agree: objects travel between nodes, and numbers must not differ."""
@@ -58,6 +60,12 @@ class NodeFacts:
     """Why the store cannot be written from there, or None."""
     missing_starts: tuple[str, ...]
     """Starting weights that cannot be seen from there, each with its remedy."""
+    unlicensed_starts: tuple[str, ...]
+    """Starting weights without a word on what may be done with them."""
+    asks_for_token: bool
+    """Whether Ray's token authentication is on there; without a token nothing joins it."""
+    has_patient_key: bool
+    """Whether the environment of its workers holds the secret of patient hashes."""
 
 
 def examine(sweep: Sweep, store: Store, workers: Workers, at_once: int) -> tuple[Finding, ...]:
@@ -77,9 +85,12 @@ def examine(sweep: Sweep, store: Store, workers: Workers, at_once: int) -> tuple
     return (
         _sweep_finding(sweep, store),
         _nodes_finding(nodes),
+        _token_finding(nodes, is_token_auth_enabled()),
+        _patient_key_finding(nodes, socket.gethostname()),
         *_version_findings(here, nodes),
         *_store_findings(nodes),
         *_start_findings(nodes),
+        _licence_finding(nodes),
         _room_finding(workers, at_once, has, most),
         *_process_findings(workers, living_nodes(), most),
     )
@@ -102,14 +113,18 @@ def _facts(store: Store, starts: tuple[str, ...], cpus: float, gpus: float) -> N
         store.check_writable()
     except StoreError as said:
         fault = str(said)
-    missing = tuple(why for start in starts if (why := _start_fault(start, store)) is not None)
+    faults = {start: _start_fault(start, store) for start in starts}
+    seen = [start for start, fault in faults.items() if fault is None]
     return NodeFacts(
         host=socket.gethostname(),
         versions=_versions(),
         cpus=cpus,
         gpus=gpus,
         store_fault=fault,
-        missing_starts=missing,
+        missing_starts=tuple(fault for fault in faults.values() if fault is not None),
+        unlicensed_starts=tuple(start for start in seen if lacks_licence(start)),
+        asks_for_token=is_token_auth_enabled(),
+        has_patient_key=PATIENT_KEY in os.environ,
     )
 
 
@@ -165,9 +180,31 @@ def _sweep_finding(sweep: Sweep, store: Store) -> Finding:
 def _nodes_finding(nodes: tuple[NodeFacts, ...]) -> Finding:
     gpus = sum(node.gpus for node in nodes)
     cpus = sum(node.cpus for node in nodes)
-    mode = os.environ.get("RAY_AUTH_MODE", "not set: Ray's default")
-    return _well(
-        "nodes", f"{len(nodes)} answer, with {cpus:g} CPUs and {gpus:g} GPUs; RAY_AUTH_MODE {mode}"
+    return _well("nodes", f"{len(nodes)} answer, with {cpus:g} CPUs and {gpus:g} GPUs")
+
+
+def _token_finding(nodes: tuple[NodeFacts, ...], here: bool) -> Finding:
+    """Ray runs what it is sent, and listens at every address of a node, also of a local one."""
+    bare = sorted({node.host for node in nodes if not node.asks_for_token})
+    if here and not bare:
+        return _well("token", f"asked for here and on all {len(nodes)} nodes")
+    return _bad(
+        "token",
+        f"none is asked for by {', '.join(bare) or 'this machine'}: who reaches a port runs code "
+        "there. `ray get-auth-token --generate` once; its file and RAY_AUTH_MODE=token on every "
+        "node and here",
+    )
+
+
+def _patient_key_finding(nodes: tuple[NodeFacts, ...], here: str) -> Finding:
+    """The one secret by which pseudonyms become patients; this machine may have made the corpus."""
+    holders = sorted({node.host for node in nodes if node.has_patient_key and node.host != here})
+    if not holders:
+        return _well("patient key", "on no other machine; ingest and corpus check alone need it")
+    return _bad(
+        "patient key",
+        f"{PATIENT_KEY} is set on {', '.join(holders)}: no run needs it, and whoever has it links "
+        "pseudonyms to patients; unset it where Ray is started, and keep it in the hospital's safe",
     )
 
 
@@ -212,6 +249,18 @@ def _start_findings(nodes: tuple[NodeFacts, ...]) -> list[Finding]:
         for said in node.missing_starts
     ]
     return faults or [_well("starting weights", "seen from every node")]
+
+
+def _licence_finding(nodes: tuple[NodeFacts, ...]) -> Finding:
+    """Said, and no reason to refuse: terms may lie in another place than the weights."""
+    bare = sorted({start for node in nodes for start in node.unlicensed_starts})
+    if not bare:
+        return _well("licences", "none is missing beside starting weights")
+    return _well(
+        "licences",
+        f"nothing beside {', '.join(bare)} says what may be done with the weights; keep the "
+        "publisher's LICENSE or model card there",
+    )
 
 
 def _room_finding(

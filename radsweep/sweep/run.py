@@ -11,9 +11,9 @@ cells.
 import fnmatch
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,6 +29,7 @@ from radsweep.evaluate.trial import make_task
 from radsweep.evaluate.wanted import scored_corpus
 from radsweep.keys import canonical, canonical_json, key_of
 from radsweep.laws.answers import fits_table
+from radsweep.pretrain.metrics import count_end
 from radsweep.pretrain.nodes import living_nodes, most_resources
 from radsweep.pretrain.worker import Workers, check_share, run_cell
 from radsweep.specs import Cell, Sweep
@@ -231,11 +232,12 @@ def _pretrain(
         return state, reason
 
     failures = []
-    with ThreadPoolExecutor(max_workers=options.at_once) as pool:
+    with _leavable(ThreadPoolExecutor(max_workers=options.at_once)) as pool:
         futures = {pool.submit(drive, cell): cell for cell in missing}
         left = set(futures)
         while left:
-            ended, left = wait(left, return_when=FIRST_COMPLETED)
+            # By the second: Ctrl-C may reach another thread, and is heard as this one wakes.
+            ended, left = wait(left, timeout=1.0, return_when=FIRST_COMPLETED)
             trained = []
             for future in ended:
                 cell, (state, reason) = futures[future], future.result()
@@ -248,6 +250,20 @@ def _pretrain(
                 training = [options.workers_for(futures[future]) for future in left]
                 _score(tuple(trained), sweep, store, options, observer, training)
     return failures
+
+
+@contextmanager
+def _leavable(pool: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
+    """A pool whose work is waited for, unless the run is stopped: by Ctrl-C, or by a job's end.
+
+    Ray ends what the threads then wait for as it is left, and each gives its lease back.
+    """
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
 def _score(
@@ -295,7 +311,9 @@ def drive_cell(cell: Cell, store: Store, workers: Workers) -> tuple[str, str | N
         # took it.
         with suppress(LeaseLostError), corner.lease() as holder:
             if holder is not None:
-                return _drive_held(cell, corner, holder, workers)
+                state, reason = _drive_held(cell, corner, holder, workers)
+                count_end(cell, state)
+                return state, reason
         time.sleep(HELD_POLL_SECONDS)
     return "done", None
 

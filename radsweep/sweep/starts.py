@@ -3,7 +3,9 @@
 A recipe's key holds their name alone, since a name can be hashed on a laptop and gigabytes cannot.
 """
 
+import re
 from importlib import resources
+from pathlib import PurePosixPath
 
 import fsspec
 
@@ -37,6 +39,30 @@ def missing_start(start_from: str, store: Store) -> str | None:
         fs, path = fsspec.core.url_to_fs(start_from)
         is_there = fs.exists(path)
     return None if is_there else f"starts from {start_from}, which is not there; correct start_from"
+
+
+LICENCE_FILE = re.compile(r"(licen[cs]e|copying)", re.IGNORECASE)
+CARD_LICENCE = re.compile(r"---\n(?:.+\n)*?license:", re.IGNORECASE)
+"""In the head of a model card, as Hugging Face's are."""
+
+
+def lacks_licence(start_from: str) -> bool:
+    """Whether a folder or URL of weights says nothing of what may be done with them.
+
+    A licence file beside them says it, or a model card's head. What no publisher's terms bind needs
+    none: random weights, a cell of one's own and what comes with a package.
+
+    Args:
+        start_from: of a recipe; it is there (``missing_start``).
+    """
+    if start_from == RANDOM_START or start_from.startswith((CELL_START, PACKAGE_START)):
+        return False
+    fs, folder = fsspec.core.url_to_fs(start_from)
+    names = {PurePosixPath(path).name: path for path in fs.ls(folder, detail=False)}
+    if any(LICENCE_FILE.match(name) for name in names):
+        return False
+    card = names.get("README.md")
+    return card is None or not CARD_LICENCE.match(fs.cat_file(card).decode(errors="replace"))
 
 
 def require_one_start(sweep: Sweep, store: Store) -> None:

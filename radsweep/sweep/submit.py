@@ -8,9 +8,12 @@ import asyncio
 import shlex
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 from ray.job_submission import JobStatus, JobSubmissionClient
 
@@ -21,6 +24,7 @@ from radsweep.specs import Sweep
 from radsweep.sweep.load import module_name
 
 RUN = ("python", "-m", "radsweep.cli", "run")
+STOP_SECONDS = 60.0
 ENDED = {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED}
 
 
@@ -31,21 +35,45 @@ def job_name(sweep: Sweep) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """What became of a request."""
+    """The newest job of a sweep."""
 
     job: str
-    is_new: bool
-    """False where the job of this very sweep was still under way."""
-    before: str | None
-    """How the job before it ended, such as ``SUCCEEDED``; None for the first."""
+    ended: str | None
+    """How, such as ``SUCCEEDED``; None while it is under way."""
+
+
+def newest(sweep: Sweep, address: str) -> Submission | None:
+    """The job that a cluster had last of this very sweep; None where it had none.
+
+    Args:
+        sweep: what was submitted.
+        address: of the cluster's dashboard, such as ``http://127.0.0.1:8265``.
+
+    Raises SpecError where nothing answers at ``address``.
+    """
+    taken = {job.submission_id: job.status for job in _client(address).list_jobs()}
+    tries, found = 1, None
+    while (job := _numbered(sweep, tries)) in taken:
+        status = taken[job]
+        found = Submission(job=job, ended=status.value if status in ENDED else None)
+        tries += 1
+    return found
+
+
+def _numbered(sweep: Sweep, tries: int) -> str:
+    return job_name(sweep) if tries == 1 else f"{job_name(sweep)}-r{tries}"
 
 
 def submit(
-    sweep: Sweep, named: str, store_url: str, address: str, arguments: tuple[str, ...]
-) -> Submission:
-    """Submit, or find the job of this very sweep that is still under way.
-
-    A job that ended is followed by another, which does what is still missing.
+    sweep: Sweep,
+    named: str,
+    store_url: str,
+    address: str,
+    arguments: tuple[str, ...],
+    prices: Path | None = None,
+    installs: dict[str, Any] | None = None,
+) -> str:
+    """Submit a job that does what is still missing; gives its name.
 
     Args:
         sweep: what ``named`` holds; checked on this machine already.
@@ -53,29 +81,35 @@ def submit(
         store_url: as the cluster sees it.
         address: of the cluster's dashboard, such as ``http://127.0.0.1:8265``.
         arguments: passed on to ``radsweep run`` there.
+        prices: a price table of this machine that ``arguments`` name; it goes along.
+        installs: of ``pinned.environment``; None runs in the nodes' own.
 
     Raises SpecError where nothing answers at ``address``, or the cluster could not load ``named``.
     """
     client = _client(address)
-    name = job_name(sweep)
-    taken = {job.submission_id: job.status for job in client.list_jobs()}
-    tries, before = 1, None
-    while (job := name if tries == 1 else f"{name}-r{tries}") in taken:
-        if taken[job] not in ENDED:
-            return Submission(job=job, is_new=False, before=before)
-        tries, before = tries + 1, taken[job].value
+    taken = {job.submission_id for job in client.list_jobs()}
+    job = next(name for tries in count(1) if (name := _numbered(sweep, tries)) not in taken)
+    if prices is not None:
+        # Of an option that is given twice, the last counts.
+        arguments = (*arguments, "--prices", prices.name)
     with tempfile.TemporaryDirectory() as scratch:
         folder = _package(named, Path(scratch))
+        if prices is not None:
+            shutil.copy(prices, folder)
         target = Path(named).name if named.endswith(".py") else named
         client.submit_job(
             submission_id=job,
             entrypoint=shlex.join(
                 [*RUN, target, "--store", store_url, "--address", "auto", *arguments]
             ),
-            runtime_env={"working_dir": str(folder), "env_vars": {"PYTHONUNBUFFERED": "1"}},
+            runtime_env={
+                "working_dir": str(folder),
+                "env_vars": {"PYTHONUNBUFFERED": "1"},
+                **(installs or {}),
+            },
             metadata={"sweep": sweep.name},
         )
-    return Submission(job=job, is_new=True, before=before)
+    return job
 
 
 def follow(address: str, job: str, say: Callable[[str], None]) -> bool:
@@ -91,6 +125,26 @@ def follow(address: str, job: str, say: Callable[[str], None]) -> bool:
 
     asyncio.run(tail())
     return client.get_job_status(job) == JobStatus.SUCCEEDED
+
+
+def stop(address: str, job: str) -> str:
+    """End a job and wait until it has ended; gives how.
+
+    Its driver gives its leases back, and Ray ends the tasks that it began.
+
+    Raises SpecError where it has not ended after ``STOP_SECONDS``.
+    """
+    client = _client(address)
+    client.stop_job(job)
+    until = time.monotonic() + STOP_SECONDS
+    while (status := client.get_job_status(job)) not in ENDED:
+        if time.monotonic() > until:
+            raise SpecError(
+                f"job {job} was told to stop and is {status.value} after {STOP_SECONDS:g} s; look "
+                f"at `ray job logs {job}`, and stop it again"
+            )
+        time.sleep(0.5)
+    return status.value
 
 
 def _client(address: str) -> JobSubmissionClient:

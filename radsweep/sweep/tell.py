@@ -14,10 +14,12 @@ from typing import Any, TextIO
 
 from radsweep import __version__
 from radsweep.errors import SpecError
+from radsweep.pretrain.metrics import tell_spent
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store
-from radsweep.store.record import now
-from radsweep.sweep.results import read_records, read_sweep
+from radsweep.store.layout import sweep_file
+from radsweep.store.record import CellStore, Record, now
+from radsweep.sweep.results import read_records
 from radsweep.sweep.run import Observer, Outcome
 
 ANSWER_SECONDS = 10.0
@@ -73,6 +75,58 @@ def journal(sweep: str, file: Path | None, then: Observer) -> Iterator[Observer]
         yield Journal(sweep, lines, then)
 
 
+class Bill:
+    """An observer that tells Prometheus what the sweep's finished cells took, as each ends.
+
+    Silent without a kept plan, which knows the price, and of cells on CPUs.
+    """
+
+    def __init__(self, sweep: Sweep, store: Store, then: Observer) -> None:
+        """Reads what was spent before.
+
+        Args:
+            sweep: whose cells are paid for.
+            store: with their records, and with the plan.
+            then: is told everything as well.
+        """
+        self._sweep, self._store, self._then = sweep.name, store, then
+        self._price = kept_price(sweep, store)
+        self._hours = 0.0 if self._price is None else _gpu_hours(read_records(sweep, store))
+
+    def cells(self, cells: tuple[Cell, ...], done: int) -> None:
+        """The run begins."""
+        self._then.cells(cells, done)
+
+    def cell_began(self, cell: Cell) -> None:
+        """A cell's turn came."""
+        self._then.cell_began(cell)
+
+    def cell_ended(self, cell: Cell, state: str, reason: str | None) -> None:
+        """A cell left the queue."""
+        if self._price is not None and state == "done":
+            self._hours += _gpu_hours({cell.name: CellStore(self._store, cell.name).record()})
+            if self._hours:
+                tell_spent(self._sweep, self._hours * self._price)
+        self._then.cell_ended(cell, state, reason)
+
+    def grid(self, done: int, total: int) -> None:
+        """Units of the evaluation ended."""
+        self._then.grid(done, total)
+
+
+def kept_price(sweep: Sweep, store: Store) -> float | None:
+    """USD of a device-hour, by the plan that ``radsweep plan`` kept; None without one."""
+    plan = sweep_file(sweep.name, "plan.json")
+    if not store.exists(plan):
+        return None
+    price: float = store.read_json(plan)["usd_per_device_hour"]
+    return price
+
+
+def _gpu_hours(records: dict[str, Record]) -> float:
+    return sum(record.gpu_seconds for record in records.values()) / 3600
+
+
 def check_webhook(url: str) -> None:
     """Raises SpecError for what cannot be posted to, before compute is spent."""
     parts = urllib.parse.urlsplit(url)
@@ -90,7 +144,7 @@ def outcome_message(sweep: Sweep, store: Store, outcome: Outcome) -> dict[str, A
     records = read_records(sweep, store).values()
     trained = [record for record in records if record.seconds]
     hours = sum(record.seconds * record.workers for record in trained) / 3600
-    plan = read_sweep(sweep, store)["plan"]
+    price = kept_price(sweep, store)
     on_gpu = all(record.gpu_seconds > 0 for record in trained)
     return {
         "sweep": sweep.name,
@@ -100,7 +154,7 @@ def outcome_message(sweep: Sweep, store: Store, outcome: Outcome) -> dict[str, A
         "failed": [name for name, _ in outcome.failures],
         "score_rows": outcome.scores,
         "process_hours": hours,
-        "usd": hours * plan["usd_per_device_hour"] if plan and on_gpu else None,
+        "usd": hours * price if price is not None and on_gpu else None,
         "radsweep": __version__,
     }
 

@@ -21,7 +21,17 @@ from radsweep.sweep.room import check_room
 from tests.evaluate.toy import sweep
 
 HERE = {"python": "3.11.9", "ray": "2.60.0", "torch": "2.15.0"}
-NODE = NodeFacts(host="a", versions=HERE, cpus=8, gpus=1, store_fault=None, missing_starts=())
+NODE = NodeFacts(
+    host="a",
+    versions=HERE,
+    cpus=8,
+    gpus=1,
+    store_fault=None,
+    missing_starts=(),
+    unlicensed_starts=(),
+    asks_for_token=True,
+    has_patient_key=False,
+)
 SMALL = {"CPU": 4.0}
 
 
@@ -59,6 +69,28 @@ def test_faults_of_nodes_are_told_with_the_node() -> None:
     assert store.said == "from b: cannot be written" and start.said == "from b: weights gone"
     assert doctor._store_findings((NODE,))[0].state == WELL
     assert doctor._start_findings((NODE,))[0].state == WELL
+
+
+def test_a_cluster_that_asks_for_no_token_is_bad() -> None:
+    assert doctor._token_finding((NODE,), True).state == WELL
+    assert doctor._token_finding((NODE,), False).state == BAD
+    found = doctor._token_finding((NODE, node(host="b", asks_for_token=False)), True)
+    assert found.state == BAD and "asked for by b:" in found.said
+    assert "RAY_AUTH_MODE=token" in found.said
+
+
+def test_a_patient_key_on_another_machine_is_a_fault() -> None:
+    holder = node(host="b", has_patient_key=True)
+    assert doctor._patient_key_finding((NODE, holder), "b").state == WELL
+    found = doctor._patient_key_finding((NODE, holder), "a")
+    assert found.state == BAD and "RADSWEEP_PATIENT_KEY is set on b" in found.said
+
+
+def test_weights_without_a_licence_are_told_and_refuse_nothing() -> None:
+    bare = node(unlicensed_starts=("/weights/rad-dino",))
+    found = doctor._licence_finding((NODE, bare))
+    assert found.state == WELL and "nothing beside /weights/rad-dino says" in found.said
+    assert "none is missing" in doctor._licence_finding((NODE,)).said
 
 
 def test_cells_that_cannot_all_finish_are_refused_for_their_streams_too() -> None:
@@ -136,9 +168,12 @@ def test_a_sound_cluster_is_well_but_for_what_is_wrong_with_the_sweep(
 ) -> None:
     assert ray.is_initialized()
     found = findings_of(new_store(), Workers())
-    # The toy sweep's corpus is not in this store.
-    assert {name for name, one in found.items() if one.state == BAD} == {"sweep and corpus"}
+    # The toy sweep's corpus is not in this store, and the tests' own clusters ask for no token.
+    bad = {name for name, one in found.items() if one.state == BAD}
+    assert bad == {"sweep and corpus", "token"}
     assert "1 answer, with 2 CPUs" in found["nodes"].said
+    assert "on no other machine" in found["patient key"].said
+    assert "none is missing" in found["licences"].said
 
 
 @pytest.mark.cluster
@@ -169,6 +204,8 @@ def test_faults_made_on_purpose_are_all_found(
     Store(root).write_bytes("full", b"")
     found = findings_of(Store(f"{root}/full"), Workers(cpus=3, stream_cpus=1), at_once=2)
     bad = {name for name, one in found.items() if one.state == BAD}
-    assert bad == {"sweep and corpus", "version of numpy", "store", "room", "training process"}
+    assert bad == {
+        *("sweep and corpus", "token", "version of numpy", "store", "room", "training process")
+    }
     assert "1.0.0 here" in found["version of numpy"].said
     assert "cannot be written" in found["store"].said

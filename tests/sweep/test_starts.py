@@ -9,7 +9,7 @@ from radsweep.errors import SpecError
 from radsweep.specs import Budget, Cell, Recipe, Sweep
 from radsweep.store import Store
 from radsweep.store.record import CellStore, Record
-from radsweep.sweep.starts import missing_start, require_one_start
+from radsweep.sweep.starts import lacks_licence, missing_start, require_one_start
 
 RECIPE = Recipe(
     paradigm="dinov2",
@@ -96,3 +96,24 @@ def test_random_starts_may_differ(tmp_path: Path) -> None:
     for number, cell in enumerate(wanted.cells()):
         finish(cell, store, str(number))
     require_one_start(wanted, store)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "lacks"),
+    [
+        ("LICENSE", "MIT", False),
+        ("Licence.txt", "ours", False),
+        ("README.md", "---\nlibrary_name: transformers\nlicense: other\n---\n", False),
+        ("README.md", "# Weights\n\nlicense: ask somebody\n", True),
+        ("model.safetensors", "", True),
+    ],
+)
+def test_a_licence_beside_weights_is_a_file_or_the_head_of_a_model_card(
+    tmp_path: Path, name: str, text: str, lacks: bool
+) -> None:
+    (tmp_path / name).write_text(text)
+    assert lacks_licence(str(tmp_path)) is lacks
+
+
+def test_what_no_publisher_gave_needs_no_licence_beside_it() -> None:
+    assert not any(lacks_licence(start) for start in ("random", "cell:x", RECIPE.start_from))

@@ -15,9 +15,10 @@ from radsweep.errors import SpecError
 from radsweep.specs import Cell
 from radsweep.store import Store
 from radsweep.store.record import CellStore
+from radsweep.sweep import tell
 from radsweep.sweep.load import load_sweep
 from radsweep.sweep.run import Outcome
-from radsweep.sweep.tell import check_webhook, journal, outcome_message, post
+from radsweep.sweep.tell import Bill, check_webhook, journal, outcome_message, post
 from tests.evaluate.toy import sweep, write_cell
 from tests.sweep.test_resume import write_sweep
 
@@ -95,6 +96,30 @@ def test_the_webhook_is_sent_names_and_figures_and_no_reasons(hook: str, tmp_pat
     # Hours of CPUs have no price in a plan of GPUs.
     corner.finish(dataclasses.replace(on_gpus, gpu_seconds=0.0))
     assert outcome_message(sweep(), store, outcome())["usd"] is None
+
+
+def test_what_finished_cells_took_is_told_as_each_ends_where_there_is_a_price(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, float]] = []
+    monkeypatch.setattr(tell, "tell_spent", lambda *said: told.append(said))
+    store, then = Store(str(tmp_path)), Quiet()
+    now, before = CELLS[-1], CELLS[0]
+    for cell, hours in ((before, 2.0), (now, 0.5)):
+        write_cell(store, cell, seed=1)
+        corner = CellStore(store, cell.name)
+        corner.finish(dataclasses.replace(corner.record(), gpu_seconds=3600 * hours))
+    free = Bill(sweep(), store, then)
+    free.cell_ended(now, "done", None)
+    assert told == [] and then.told == 1
+    store.write_json(f"sweeps/{sweep().name}.plan.json", {"usd_per_device_hour": 3.5})
+    store.delete(f"cells/{now.name}/DONE")
+    bill = Bill(sweep(), store, then)
+    store.write_bytes(f"cells/{now.name}/DONE", b"")
+    bill.cell_ended(now, "done", None)
+    bill.cell_ended(before, "failed", "a reason")
+    assert told == [(sweep().name, pytest.approx(2.5 * 3.5))]
+    assert then.told == 3
 
 
 def test_a_webhook_that_refuses_or_is_not_there_is_told_and_not_raised(

@@ -1,0 +1,123 @@
+"""Before a sweep is handed to a cluster: refuse what `run` would refuse there, price it, ask."""
+
+import fnmatch
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+
+from radsweep.commands.shared import console, read_width
+from radsweep.commands.sweep import run
+from radsweep.errors import RadsweepError, SpecError
+from radsweep.specs import Sweep
+from radsweep.store import Store
+from radsweep.sweep.plan import CostOf, check, make_plan, read_machine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quote:
+    """What a job is still to do, and for how much; `radsweep plan` has the grid."""
+
+    cells: int
+    missing: int
+    device_hours: float
+    usd: float
+    machine: str
+    remarks: tuple[str, ...]
+    """Worth knowing before paying, and no reason to refuse."""
+
+
+def parse_run(arguments: Sequence[str]) -> dict[str, Any]:
+    """Options as `radsweep run` will read them on the cluster, by their names there.
+
+    Raises typer's usage error for what it would refuse.
+    """
+    alone = typer.Typer(add_completion=False)
+    alone.command()(run)
+    return typer.main.get_command(alone).make_context("radsweep run", list(arguments)).params
+
+
+def quote(sweep: Sweep, store: Store, given: dict[str, Any], cost_of: CostOf) -> Quote:
+    """Check the sweep against the store as `run` does, and price the cells that are missing.
+
+    Args:
+        sweep: what is to be run.
+        store: as this machine sees it.
+        given: what ``parse_run`` read.
+        cost_of: counts or recalls what a recipe costs.
+
+    Raises SpecError for what `run` would refuse, and for a store that cannot be read from here.
+    """
+    from radsweep.loggers.base import check_log_to
+    from radsweep.pretrain.worker import Workers, check_share
+    from radsweep.sweep.tell import check_webhook
+
+    if given["webhook"] is not None:
+        check_webhook(given["webhook"])
+    if given["log_to"] is not None:
+        check_log_to(given["log_to"])
+    _require_readable(sweep, store)
+    least, most = read_width(given["workers"])
+    workers = Workers(count=least, most=most, sharded=given["shard"])
+    wanted = [c for c in sweep.cells() if fnmatch.fnmatch(c.name, given["only"])]
+    for cell in wanted:
+        check_share(cell, workers)
+    machine = read_machine(given["machine"], given["prices"])
+    made = make_plan(sweep, store, machine, cost_of)
+    names = {cell.name for cell in wanted}
+    # What is blocked from here may be open there, and is paid for then.
+    left = [cell for cell in made.cells if cell.cell in names and cell.state != "done"]
+    unseen = dict.fromkeys(cell.reason for cell in left if cell.reason)
+    return Quote(
+        cells=len(wanted),
+        missing=len(left),
+        device_hours=sum(cell.device_hours for cell in left),
+        usd=sum(cell.usd for cell in left),
+        machine=machine.name,
+        remarks=(*made.warnings, *(f"as seen from here: {reason}" for reason in unseen)),
+    )
+
+
+def _require_readable(sweep: Sweep, store: Store) -> None:
+    remedy = "--no-plan submits it unseen, and the job checks it there"
+    try:
+        if store.is_local and not store.exists(""):
+            raise SpecError(f"the store {store.url} is no folder of this machine; {remedy}")
+        check(sweep, store)
+    except RadsweepError:
+        raise
+    except Exception as fault:
+        # Rights, credentials, a network: each store's library fails in its own way.
+        raise SpecError(
+            f"the store {store.url} cannot be read from here ({type(fault).__name__}: {fault}); "
+            f"{remedy}"
+        ) from fault
+
+
+def say_quote(quoted: Quote) -> None:
+    """One line, and what is worth knowing before paying."""
+    console.print(
+        f"{quoted.missing} of {quoted.cells} cells are missing: {quoted.device_hours:,.2f} "
+        f"device-hours, {quoted.usd:,.2f} USD on {quoted.machine}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for remark in quoted.remarks:
+        console.print(remark, style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+
+def require_yes(usd: float, ask_above_usd: float) -> None:
+    """Ask whoever sits at the terminal where it costs more than may be spent unasked.
+
+    Raises SpecError where nobody sits there; typer's Abort at a no.
+    """
+    if usd <= ask_above_usd:
+        return
+    if not sys.stdin.isatty():
+        raise SpecError(
+            f"{usd:,.2f} USD are more than --ask-above-usd {ask_above_usd:g}, and there is no "
+            "terminal to ask at; look at `radsweep plan`, then submit with --yes"
+        )
+    typer.confirm(f"spend {usd:,.2f} USD?", abort=True)
