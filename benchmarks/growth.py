@@ -1,11 +1,14 @@
 """A sweep of 15 encoders on 1 to 512 GPUs and 3.5M to 1B images, on paper.
 
-``python benchmarks/growth.py`` prints two tables by ``radsweep.sweep.simulate``: more GPUs for one
-corpus, and more images on a fixed number of GPUs. Every figure that is put in is a flag, so that
-yours can be: none of the defaults was measured on a cluster.
+``python benchmarks/growth.py`` prints tables by ``radsweep.sweep.simulate``: more GPUs for one
+corpus, more images on a fixed number of GPUs, and as many images for each GPU however many there
+are. Every figure that is put in is a flag, so that yours can be: none of the defaults was measured
+on a cluster.
 """
 
 import argparse
+import dataclasses
+import math
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -17,6 +20,13 @@ from radsweep.sweep.simulate import Fleet, Job, Outlook, simulate
 CELLS = 15
 GPUS = (1, 8, 32, 64, 128, 256, 512)
 IMAGES = (3_500_000, 10_000_000, 100_000_000, 1_000_000_000)
+PER_GPU = IMAGES[0] // 8
+"""Images for each GPU of weak scaling: the study's corpus for one machine."""
+LOSSES_PER_HOUR = {
+    "5% a month": -math.log(0.95) / 730,
+    "20% a month": -math.log(0.80) / 730,
+}
+"""Of one machine: the ends of AWS's Spot Instance Advisor, shares interrupted within a month."""
 WEEKS = 20
 """Simulated runs behind each figure."""
 
@@ -83,13 +93,14 @@ def fleet_of(gpus: int, given: argparse.Namespace) -> Fleet:
         )
     machines = gpus // machine.devices
     groups = min(CELLS, machines)
-    limit = gpus * given.stream_images_per_s
+    width = machines // groups
+    limit = groups * width * machine.devices * given.stream_images_per_s
     if given.store_images_per_s:
         limit = min(limit, given.store_images_per_s)
     return Fleet(
         machine=machine,
         groups=groups,
-        machines_per_group=machines // groups,
+        machines_per_group=width,
         start_s=given.start_s,
         cell_start_s=given.cell_start_s,
         losses_per_hour=given.losses_per_hour,
@@ -144,8 +155,55 @@ def new_table(title: str, first: str) -> Table:
     return table
 
 
+def weak_scaling(given: argparse.Namespace) -> Table:
+    """Images, and so the budget of each cell, grow with the GPUs, from one machine on."""
+    table = Table(
+        title=f"weak scaling: {PER_GPU:,} images for each GPU, from local disks",
+        caption="kept: of one machine's speed, by the clock and for what is paid",
+    )
+    columns = ("GPUs", "images", "cells x GPUs", "hours", "kept: clock", "paid", "done twice")
+    for name in columns:
+        table.add_column(name, justify="right")
+    first: Mean | None = None
+    for gpus in GPUS[1:]:
+        fleet, images = fleet_of(gpus, given), PER_GPU * gpus
+        mean = simulated(fleet, images, given)
+        first = first or mean
+        table.add_row(
+            str(gpus),
+            f"{images / 1e6:,.1f}M",
+            f"{fleet.groups} x {fleet.machines_per_group * fleet.machine.devices}",
+            f"{mean.hours:,.1f}",
+            f"{first.hours / mean.hours:.0%}",
+            f"{mean.efficiency / first.efficiency:.0%}",
+            f"{mean.lost:.2%}",
+        )
+    return table
+
+
+def losses(given: argparse.Namespace) -> Table:
+    """What spot losses cost, at published rates and at the one that is assumed."""
+    table = Table(
+        title="spot losses: device-hours trained twice, as many images for each GPU as above",
+        caption="no notice: nobody reads it, as without --watch-spot",
+    )
+    for name in ("lost", "GPUs", "losses", f"{given.notice_s:g} s notice", "no notice"):
+        table.add_column(name, justify="right")
+    rates = LOSSES_PER_HOUR | {f"{given.losses_per_hour:g} an hour": given.losses_per_hour}
+    for name, rate in rates.items():
+        for gpus in (64, 512):
+            fleet = dataclasses.replace(fleet_of(gpus, given), losses_per_hour=rate)
+            means = [
+                simulated(dataclasses.replace(fleet, notice_s=notice_s), PER_GPU * gpus, given)
+                for notice_s in (given.notice_s, 0.0)
+            ]
+            shares = [f"{mean.lost:.2%}" for mean in means]
+            table.add_row(name, str(gpus), f"{means[1].losses:.1f}", *shares)
+    return table
+
+
 def main() -> None:
-    """Print both tables, first with images from the store, then from copies on the nodes."""
+    """Print the tables, first with images from the store, then from copies on the nodes."""
     given = options()
     console = Console(width=110)
     console.print(
@@ -166,6 +224,8 @@ def main() -> None:
             fleet = fleet_of(64, given)
             add(larger, f"{images / 1e6:,.1f}M", fleet, simulated(fleet, images, given))
         console.print(larger)
+    console.print(weak_scaling(given))
+    console.print(losses(given))
 
 
 if __name__ == "__main__":
