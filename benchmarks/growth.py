@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from radsweep.sweep.plan import Machine, read_machine
+from radsweep.sweep.plan import read_machine
 from radsweep.sweep.simulate import Fleet, Job, Outlook, simulate
 
 CELLS = 15
@@ -22,11 +22,8 @@ GPUS = (1, 8, 32, 64, 128, 256, 512)
 IMAGES = (3_500_000, 10_000_000, 100_000_000, 1_000_000_000)
 PER_GPU = IMAGES[0] // 8
 """Images for each GPU of weak scaling: the study's corpus for one machine."""
-LOSSES_PER_HOUR = {
-    "5% a month": -math.log(0.95) / 730,
-    "20% a month": -math.log(0.80) / 730,
-}
-"""Of one machine: the ends of AWS's Spot Instance Advisor, shares interrupted within a month."""
+FEWEST_LOSSES_PER_HOUR = -math.log(0.95) / 720
+"""Of one machine: the lowest band of AWS's Spot Instance Advisor, 5% interrupted within a month."""
 WEEKS = 20
 """Simulated runs behind each figure."""
 
@@ -64,7 +61,7 @@ def options() -> argparse.Namespace:
         "--losses-per-hour", default=0.05, help="of one spot machine; put yours in", **number
     )
     parser.add_argument("--notice-s", default=120.0, help="0: no watcher", **number)
-    parser.add_argument("--start-s", default=300.0, **number)
+    parser.add_argument("--start-s", help="none: by the price table", **number)
     parser.add_argument("--cell-start-s", default=40.0, **number)
     parser.add_argument("--slowdown-per-doubling", default=0.01, **number)
     parser.add_argument(
@@ -84,13 +81,7 @@ def fleet_of(gpus: int, given: argparse.Namespace) -> Fleet:
     machine = read_machine(given.machine, None)
     if gpus < machine.devices:
         price = machine.usd_per_hour * gpus / machine.devices
-        machine = Machine(
-            name=machine.name,
-            devices=gpus,
-            tflops=machine.tflops,
-            utilisation=machine.utilisation,
-            usd_per_hour=price,
-        )
+        machine = dataclasses.replace(machine, devices=gpus, usd_per_hour=price)
     machines = gpus // machine.devices
     groups = min(CELLS, machines)
     width = machines // groups
@@ -101,7 +92,7 @@ def fleet_of(gpus: int, given: argparse.Namespace) -> Fleet:
         machine=machine,
         groups=groups,
         machines_per_group=width,
-        start_s=given.start_s,
+        start_s=machine.start_s if given.start_s is None else given.start_s,
         cell_start_s=given.cell_start_s,
         losses_per_hour=given.losses_per_hour,
         notice_s=given.notice_s,
@@ -189,7 +180,11 @@ def losses(given: argparse.Namespace) -> Table:
     )
     for name in ("lost", "GPUs", "losses", f"{given.notice_s:g} s notice", "no notice"):
         table.add_column(name, justify="right")
-    rates = LOSSES_PER_HOUR | {f"{given.losses_per_hour:g} an hour": given.losses_per_hour}
+    rates = {
+        "5% a month": FEWEST_LOSSES_PER_HOUR,
+        "by the price table": read_machine(given.machine, None).spot_losses_per_hour,
+        f"{given.losses_per_hour:g} an hour": given.losses_per_hour,
+    }
     for name, rate in rates.items():
         for gpus in (64, 512):
             fleet = dataclasses.replace(fleet_of(gpus, given), losses_per_hour=rate)

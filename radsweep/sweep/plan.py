@@ -35,6 +35,10 @@ class Machine:
     """Share of the peak that training uses."""
     usd_per_hour: float
     """For the whole machine."""
+    start_s: float = 0.0
+    """From the request for one until Ray runs on it."""
+    spot_losses_per_hour: float = 0.0
+    """How often a spot one is taken away."""
 
     def device_hours(self, flops: float) -> float:
         """Hours of one device that this many operations take."""
