@@ -3,6 +3,7 @@
 import copy
 import re
 import shlex
+from fnmatch import fnmatch
 from importlib.metadata import requires, version
 from pathlib import Path
 from typing import Any
@@ -133,12 +134,22 @@ def test_a_container_on_aws_may_read_spot_notices() -> None:
         assert options == {"HttpTokens": "required", "HttpPutResponseHopLimit": 2}
 
 
-def test_machines_on_aws_have_only_the_roles_that_the_template_makes() -> None:
-    class Template(yaml.SafeLoader):
-        pass
+class Template(yaml.SafeLoader):
+    """CloudFormation's short forms, as the text that they hold."""
 
-    Template.add_multi_constructor("!", lambda loader, tag, node: loader.construct_scalar(node))
-    made = yaml.load((TOP / "clusters" / "aws-roles.yaml").read_text(), Template)["Resources"]
+
+Template.add_multi_constructor("!", lambda loader, tag, node: loader.construct_scalar(node))
+
+
+@pytest.fixture
+def made() -> dict[str, Any]:
+    """What the template of roles makes."""
+    loaded: dict[str, Any] = yaml.load((TOP / "clusters" / "aws-roles.yaml").read_text(), Template)
+    resources: dict[str, Any] = loaded["Resources"]
+    return resources
+
+
+def test_machines_on_aws_have_only_the_roles_that_the_template_makes(made: dict[str, Any]) -> None:
     profiles = {
         part["Properties"]["InstanceProfileName"]
         for part in made.values()
@@ -147,6 +158,21 @@ def test_machines_on_aws_have_only_the_roles_that_the_template_makes() -> None:
     nodes = yaml.safe_load(FILES["aws"].read_text())["available_node_types"]
     used = {node["node_config"]["IamInstanceProfile"]["Name"] for node in nodes.values()}
     assert used == profiles
+
+
+def test_the_head_may_read_the_parameter_that_names_the_image(made: dict[str, Any]) -> None:
+    (policy,) = made["HeadRole"]["Properties"]["Policies"]
+    (may,) = [
+        statement["Resource"]
+        for statement in policy["PolicyDocument"]["Statement"]
+        if statement["Action"] == "ssm:GetParameters"
+    ]
+    nodes = yaml.safe_load(FILES["aws"].read_text())["available_node_types"]
+    for node in nodes.values():
+        parameter = node["node_config"]["ImageId"].removeprefix("resolve:ssm:")
+        # Public parameters belong to no account.
+        arn = f"arn:aws:ssm:us-west-2::parameter{parameter}"
+        assert fnmatch(arn, may.replace("${AWS::Partition}", "aws"))
 
 
 def test_amazon_knows_the_machines_and_offers_them_in_every_zone_that_is_asked() -> None:

@@ -1,4 +1,4 @@
-"""The Kubernetes manifest against the schemas of Kubernetes and KubeRay, and as Ray reads it."""
+"""The manifest against Kubernetes' own schemas and KubeRay's fields, and as Ray reads it."""
 
 import copy
 import json

@@ -77,6 +77,8 @@ def test_ray_up_starts_a_head_every_pool_can_start_and_ray_down_leaves_no_machin
         assert set(machine["open_ports"]) <= {22}
     starts = [command for command in seen["commands"] if "ray start" in command]
     assert starts and all("RAY_AUTH_MODE=token" in command for command in starts)
+    ran = "\n".join(seen["commands"])
+    assert 0 < ran.index("usermod -aG docker") < ran.index("docker pull") < ran.index("ray start")
     assert any("radsweep-dist" in command and "rsync" in command for command in seen["commands"])
     assert any("constraints.txt" in command for command in seen["commands"])
 
