@@ -87,7 +87,10 @@ def test_the_demos_hospital_is_as_large_as_that_of_the_demo() -> None:
 
 def test_the_quotas_are_those_of_the_machines() -> None:
     nodes = yaml.safe_load((CHECKOUT / "cluster.yaml").read_text())["available_node_types"]
-    cores = {"m6i.2xlarge": 8, "m6i.8xlarge": 32, "g6e.4xlarge": 16, "g6e.12xlarge": 48}
+    cores = {
+        **{"m6i.2xlarge": 8, "m6i.8xlarge": 32},
+        **{"g6e.4xlarge": 16, "g6e.12xlarge": 48, "g6e.48xlarge": 192},
+    }
 
     def most(*pools: str) -> int:
         return sum(
@@ -96,7 +99,7 @@ def test_the_quotas_are_those_of_the_machines() -> None:
         )
 
     assert f"a head ({most('head')})" in PAGE and f"for {most('data')} more" in PAGE
-    assert f"{most('gpu_spot_one', 'gpu_spot')} of spot GPUs" in PAGE
+    assert f"{most('gpu_spot_one', 'gpu_spot', 'gpu_spot_eight')} of spot GPUs" in PAGE
     assert f"{most('gpu_on_demand')} of GPUs on demand" in PAGE
 
 
