@@ -261,11 +261,11 @@ def _leavable(pool: ThreadPoolExecutor, leaving: threading.Event) -> Iterator[Th
     """
     try:
         yield pool
-    except BaseException:
+    except (KeyboardInterrupt, SystemExit):
         leaving.set()
-        pool.shutdown(wait=False, cancel_futures=True)
         raise
-    pool.shutdown()
+    finally:
+        pool.shutdown(wait=not leaving.is_set(), cancel_futures=leaving.is_set())
 
 
 def _score(
