@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -41,6 +42,9 @@ LOG = logging.getLogger(__name__)
 
 FAR_AHEAD_STEPS = 10_000_000
 """Steps that are planned for a budget in seconds; the stream is lazy, so they cost nothing."""
+
+STAYING = threading.Event()
+"""Never set: of a driver that stays until its cells are done."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -305,11 +309,19 @@ def check_share(cell: Cell, workers: Workers) -> None:
         )
 
 
-def run_cell(cell: Cell, store: Store, workers: Workers) -> Record:
+def run_cell(
+    cell: Cell, store: Store, workers: Workers, leaving: threading.Event = STAYING
+) -> Record:
     """Pretrain one cell to its end on the connected cluster, from wherever it stands.
 
     A lost process or machine, a notice and a change of width all begin it again from its newest
     checkpoint, with as many processes as there is room for then.
+
+    Args:
+        cell: which.
+        store: where its folder is.
+        workers: its processes and devices.
+        leaving: set as the driver is stopped and disconnects; what Ray raises then is passed on.
 
     Raises CellError with the cell's end state, Ray's own error where ``max_failures`` restarts
     from one checkpoint were not enough, or what ``check_share`` raises.
@@ -319,8 +331,11 @@ def run_cell(cell: Cell, store: Store, workers: Workers) -> Record:
     failures, failed_at = 0, None
     while True:
         try:
-            answer = _attempt(cell, store, workers)
+            answer = _attempt(cell, store, workers, leaving)
         except (WorkerGroupError, ControllerError, RayError):
+            if leaving.is_set():
+                # It is Ray that is gone: to ask it again would start another.
+                raise
             kept = newest(corner)
             failures, failed_at = failures + 1 if kept == failed_at else 1, kept
             if failures > workers.max_failures:
@@ -336,7 +351,9 @@ def run_cell(cell: Cell, store: Store, workers: Workers) -> Record:
     return Record(**answer["record"])
 
 
-def _attempt(cell: Cell, store: Store, workers: Workers) -> dict[str, Any]:
+def _attempt(
+    cell: Cell, store: Store, workers: Workers, leaving: threading.Event
+) -> dict[str, Any]:
     """From the newest checkpoint to the end of the cell, or until its machine is taken away."""
     width, is_elastic = 1, workers.most is not None
     if not cell.is_baseline:
@@ -345,7 +362,7 @@ def _attempt(cell: Cell, store: Store, workers: Workers) -> dict[str, Any]:
     try:
         return (fit_alone if width == 1 else fit_with_ray_train)(cell, store, workers, width)
     finally:
-        if is_elastic:
+        if is_elastic and not leaving.is_set():
             forget(wish_name(cell))
 
 

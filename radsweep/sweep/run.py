@@ -31,7 +31,7 @@ from radsweep.keys import canonical, canonical_json, key_of
 from radsweep.laws.answers import fits_table
 from radsweep.pretrain.metrics import count_end
 from radsweep.pretrain.nodes import living_nodes, most_resources
-from radsweep.pretrain.worker import Workers, check_share, run_cell
+from radsweep.pretrain.worker import STAYING, Workers, check_share, run_cell
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store, layout
 from radsweep.store.record import CellStore, finished
@@ -45,6 +45,7 @@ from radsweep.sweep.starts import missing_start
 from radsweep.sweep.watch import watching
 
 HELD_POLL_SECONDS = 2.0
+STOPPED = "its driver was stopped"
 
 COST = ("spent", "images_seen", "step", "seconds", "workers", "device")
 """What is kept of a cell that ended badly: what it took."""
@@ -217,7 +218,7 @@ def _pretrain(
     if limits is not None:
         ledger = Ledger(sweep, store, limits, options.workers_for)
 
-    telling = threading.Lock()
+    telling, leaving = threading.Lock(), threading.Event()
 
     def drive(cell: Cell) -> tuple[str, str | None]:
         # Asked as its turn comes, and not before: the cells before it have a price by then.
@@ -226,13 +227,13 @@ def _pretrain(
         if reason is None:
             with telling:
                 observer.cell_began(cell)
-            state, reason = drive_cell(cell, store, options.workers_for(cell))
+            state, reason = drive_cell(cell, store, options.workers_for(cell), leaving)
         with telling:
             observer.cell_ended(cell, state, reason)
         return state, reason
 
     failures = []
-    with _leavable(ThreadPoolExecutor(max_workers=options.at_once)) as pool:
+    with _leavable(ThreadPoolExecutor(max_workers=options.at_once), leaving) as pool:
         futures = {pool.submit(drive, cell): cell for cell in missing}
         left = set(futures)
         while left:
@@ -253,17 +254,18 @@ def _pretrain(
 
 
 @contextmanager
-def _leavable(pool: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
+def _leavable(pool: ThreadPoolExecutor, leaving: threading.Event) -> Iterator[ThreadPoolExecutor]:
     """A pool whose work is waited for, unless the run is stopped: by Ctrl-C, or by a job's end.
 
     Ray ends what the threads then wait for as it is left, and each gives its lease back.
     """
     try:
         yield pool
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
+    except (KeyboardInterrupt, SystemExit):
+        leaving.set()
         raise
-    pool.shutdown()
+    finally:
+        pool.shutdown(wait=not leaving.is_set(), cancel_futures=leaving.is_set())
 
 
 def _score(
@@ -300,26 +302,34 @@ def _score(
     )
 
 
-def drive_cell(cell: Cell, store: Store, workers: Workers) -> tuple[str, str | None]:
+def drive_cell(
+    cell: Cell, store: Store, workers: Workers, leaving: threading.Event = STAYING
+) -> tuple[str, str | None]:
     """Take the cell, run it, write down how it ended; waits where another driver holds it.
+
+    Once ``leaving`` is set, nothing is taken and nothing written down: a cell that was running
+    without a lease is one that somebody else may take.
 
     Returns its state and, unless it is done, the reason.
     """
     corner = CellStore(store, cell.name)
     while not corner.is_done:
+        if leaving.is_set():
+            return "preempted", STOPPED
         # A driver that lost its lease neither writes nor gives up: it waits for the one that
         # took it.
         with suppress(LeaseLostError), corner.lease() as holder:
             if holder is not None:
-                state, reason = _drive_held(cell, corner, holder, workers)
-                count_end(cell, state)
+                state, reason = _drive_held(cell, corner, holder, workers, leaving)
+                if not leaving.is_set():
+                    count_end(cell, state)
                 return state, reason
         time.sleep(HELD_POLL_SECONDS)
     return "done", None
 
 
 def _drive_held(
-    cell: Cell, corner: CellStore, holder: str, workers: Workers
+    cell: Cell, corner: CellStore, holder: str, workers: Workers, leaving: threading.Event
 ) -> tuple[str, str | None]:
     try:
         corner.declare(cell)
@@ -329,13 +339,15 @@ def _drive_held(
         # What earlier attempts cost is not forgotten, should this one end before its first row.
         cost = {name: value for name, value in corner.state().items() if name in COST}
         corner.set_state("running", **{"spent": 0.0, **cost})
-        record = run_cell(cell, corner.store, workers)
+        record = run_cell(cell, corner.store, workers, leaving)
         corner.check_lease(holder)
         corner.finish(record)
         return "done", None
     except LeaseLostError:
         raise
     except Exception as fault:
+        if leaving.is_set():
+            return "preempted", STOPPED
         # Whatever it is (ours, Ray's, out of memory), the cell is reported and the others go on.
         state = fault.state if isinstance(fault, CellError) else "failed"
         reason = str(fault) if isinstance(fault, RadsweepError) else _in_a_line(fault)

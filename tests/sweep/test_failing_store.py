@@ -195,7 +195,7 @@ def test_a_cell_whose_store_is_full_ends_as_failed_and_is_free_again(
 ) -> None:
     cell = sweep().cells()[-1]
 
-    def train(cell: object, store: Store, workers: Workers) -> Record:
+    def train(cell: object, store: Store, workers: Workers, leaving: object) -> Record:
         FailingFileSystem.writes += [errno.ENOSPC] * 2
         store.write_bytes("checkpoint", b"some weights")
         raise AssertionError("a full store took it")

@@ -87,7 +87,7 @@ def training(monkeypatch: pytest.MonkeyPatch, store: Store) -> list[str]:
     """Every cell takes one device an hour; gives the names of those that were trained."""
     trained: list[str] = []
 
-    def train(cell: Cell, root: Store, workers: Workers) -> Record:
+    def train(cell: Cell, root: Store, workers: Workers, leaving: object) -> Record:
         trained.append(cell.name)
         return finish(root, cell, hours=0.0 if cell.is_baseline else 1.0)
 
@@ -155,7 +155,7 @@ def test_a_cell_that_failed_half_way_has_cost_half(
 ) -> None:
     failing, *others = sweep.cells()[1:]
 
-    def train(cell: Cell, root: Store, workers: Workers) -> Record:
+    def train(cell: Cell, root: Store, workers: Workers, leaving: object) -> Record:
         if cell.name == failing.name:
             CellStore(root, cell.name).set_state("running", spent=0.5)
             raise CellError("no")

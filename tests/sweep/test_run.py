@@ -42,7 +42,7 @@ def drive(
     monkeypatch.setattr(run, "HELD_POLL_SECONDS", 0.01)
 
     def drive_with(train: Callable[[], Record]) -> tuple[str, str | None]:
-        monkeypatch.setattr(run, "run_cell", lambda cell, store, workers: train())
+        monkeypatch.setattr(run, "run_cell", lambda cell, store, workers, leaving: train())
         return run.drive_cell(CELL, store, Workers())
 
     return drive_with

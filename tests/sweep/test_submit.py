@@ -146,7 +146,12 @@ def test_a_submitted_sweep_is_followed_to_its_end_and_is_done_when_submitted_aga
     file, store = tmp_path / "submitted.py", new_store()
     file.write_text(SWEEP)
     sweep = load_sweep(str(file))
-    halves = ("--", "--cpus", "0.5", "--stream-cpus", "0.5")
+    prices = tmp_path / "ours" / "prices.toml"
+    prices.parent.mkdir()
+    prices.write_text("[machines.ours]\ndevices=1\ntflops=1\nutilisation=0.5\nusd_per_hour=2\n")
+    # Only this machine has the table, and the job reads it there.
+    limit = ("--prices", prices, "--machine", "ours", "--max-usd", "1000")
+    halves = ("--", "--cpus", "0.5", "--stream-cpus", "0.5", *limit)
     command = ("submit", file, "--store", store.url, "--address", head.address, *halves)
     first = radsweep(*command, folder=tmp_path, RAY_AUTH_MODE="disabled")
     assert first.code == 0, first.output + first.errors
@@ -161,7 +166,7 @@ def test_a_submitted_sweep_is_followed_to_its_end_and_is_done_when_submitted_aga
     assert again.code == 0, again.output + again.errors
     assert "before ended: SUCCEEDED" in again.output
     assert f"submitted: {job_name(sweep)}-r2 at" in again.output
-    assert "0 of 2 cells are missing: 0.00 device-hours, 0.00 USD on" in again.output
+    assert "0 of 2 cells are missing: 0.00 device-hours, 0.00 USD on ours" in again.output
     assert "0 cells trained" in again.output
     assert read_scores(sweep, store).equals(scores)
 
