@@ -80,24 +80,34 @@ def nodes_of(head: Head) -> set[int]:
     }
 
 
-def busy_workers(head: Head) -> dict[int, int]:
-    """Ray's processes that run something of ours, each with the raylet whose child it is.
-
-    Not its agents: a raylet ends with them, and a node with its raylet.
-    """
-    found, raylets = dict[int, int](), raylets_of(head)
+def _workers(head: Head) -> Iterator[tuple[int, int, bytes]]:
+    """Ray's processes, each with the raylet whose child it is and what it is called."""
+    raylets = raylets_of(head)
     for number in processes(b"ray::"):
-        name = command_line(Path(f"/proc/{number}"))
-        if b"ray::IDLE" in name or b"Agent" in name:
-            continue
         try:
             stat = Path(f"/proc/{number}/stat").read_text()
         except OSError:
             continue
         parent = int(stat.rpartition(")")[2].split()[1])
         if parent in raylets:
-            found[number] = parent
-    return found
+            yield number, parent, command_line(Path(f"/proc/{number}"))
+
+
+def busy_workers(head: Head) -> dict[int, int]:
+    """Ray's processes that run something of ours, each with the raylet whose child it is.
+
+    Not its agents: a raylet ends with them, and a node with its raylet.
+    """
+    return {
+        number: parent
+        for number, parent, name in _workers(head)
+        if not (b"ray::IDLE" in name or b"Agent" in name)
+    }
+
+
+def idle_workers(head: Head) -> list[int]:
+    """Ray's processes that wait for something to do."""
+    return [number for number, _, name in _workers(head) if b"ray::IDLE" in name]
 
 
 def kill(number: int) -> bool:
@@ -114,6 +124,7 @@ def ray_head(
     cpus: int,
     autoscaling: Callable[[str], dict[str, Any]] | None = None,
     more_environment: Mapping[str, str] = MappingProxyType({}),
+    gpus: int = 0,
 ) -> Iterator[Head]:
     """A head for the block, with ports and a folder of its own.
 
@@ -121,6 +132,7 @@ def ray_head(
         cpus: of the head.
         autoscaling: makes the autoscaler's configuration from the head's address.
         more_environment: of its processes.
+        gpus: of the head, on paper.
     """
     folder = Path(tempfile.mkdtemp(prefix="radsweep-"))
     port, dashboard, client, metrics, agent, agent_grpc = free_ports(6)
@@ -136,7 +148,8 @@ def ray_head(
                 *(f"--ray-client-server-port={client}", f"--metrics-export-port={metrics}"),
                 f"--dashboard-agent-listen-port={agent}",
                 f"--dashboard-agent-grpc-port={agent_grpc}",
-                *(f"--num-cpus={cpus}", "--disable-usage-stats", "--include-dashboard=true"),
+                *(f"--num-cpus={cpus}", f"--num-gpus={gpus}", "--disable-usage-stats"),
+                "--include-dashboard=true",
                 *("--node-ip-address=127.0.0.1", "--object-store-memory=300000000"),
                 *scaling,
             ],

@@ -174,6 +174,9 @@ def _alone(cell: Cell, store: Store, workers: Workers) -> dict[str, Any]:
     torch.set_num_threads(max(1, int(workers.cpus)))
     ranks = Ranks(device=device)
     is_draining = HereIsDraining()
+    if not gc.get_freeze_count():
+        # What was imported is there to stay: to look through it for cycles took 0.4 s of each cell.
+        gc.freeze()
     with _watchers(cell, workers) as tell, _wider(cell, ranks, workers) as can_be_wider:
         answer = _answer(cell, store, ranks, workers, tell, lambda: is_draining() or can_be_wider())
     # Ray Data leaves references in cycles, and a node with a block that is referred to is not idle.
