@@ -90,7 +90,7 @@ def test_a_cells_figures_reach_prometheus_under_the_names_that_the_panels_ask_fo
         def train(self) -> None:
             row = {"spent": 0.5, "loss": 1.25, "images_per_second": 90.0, "data_wait": 0.02}
             self.gauges = CellGauges(CELL)
-            self.gauges.tell({**row, "mfu": 0.4})
+            self.gauges.tell({**row, "stream_cpus": 7.0, "mfu": 0.4})
 
     trainer = Trainer.remote()  # type: ignore[attr-defined]
     ray.get(trainer.train.remote())
@@ -109,4 +109,5 @@ def test_a_cells_figures_reach_prometheus_under_the_names_that_the_panels_ask_fo
     assert f'cell="{CELL.name}"' in lines["ray_radsweep_cells_ended_total"]
     assert 'sweep="toy"' in lines["ray_radsweep_sweep_usd"]
     assert lines["ray_radsweep_sweep_usd"].endswith(" 14.75")
+    assert lines["ray_radsweep_cell_stream_cpus"].endswith(" 7.0")
     assert 'SessionName="' in lines["ray_radsweep_cell_spent"]

@@ -12,13 +12,17 @@ import pyarrow as pa
 import ray
 import ray.data
 from numpy.typing import NDArray
+from ray._private.state import state as cluster_state
 from ray.data import DataContext, ExecutionOptions, ExecutionResources, TaskPoolStrategy
+from ray.data._internal.cluster_autoscaler import ClusterAutoscaler
 from ray.data._internal.execution import streaming_executor_state
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data._internal.execution.metadata_fetcher import InlineMetadataFetcher
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from radsweep.corpus.batch import batch_positions, make_batch
 from radsweep.corpus.example import Viewer, Views
+from radsweep.corpus.places import Places
 from radsweep.corpus.pool import Pool, Window
 from radsweep.corpus.reader import Reader
 from radsweep.errors import StreamError
@@ -40,11 +44,102 @@ REST_SECONDS = 0.03
 """Between two looks of Ray Data's executor, and the longest that a look waits; a task runs for
 tenths of a second at least, and its place stands empty until its end is seen."""
 
-MADE_SECONDS = "made seconds"
-"""Beside a batch's views on its way from the task."""
+MADE_SECONDS, MADE_AT = "made seconds", "made at"
+"""Beside a batch's views on its way from the task: how long it took, and the node."""
 
 
-def _looks(pool: Pool) -> type[ExecutionCallback]:
+FAR_BEHIND = 4
+"""Times the places: no further does the newest task get ahead of the oldest that has not ended. One
+may wait for a CPU that somebody else has, and is served where one stays free for a moment."""
+
+STAY_SECONDS = 60.0
+"""Ray Data's coordinator forgets after 180 s whom it does not hear of, and gives it no memory."""
+
+
+@final
+class _Sender:
+    """Sends a pipeline's tasks to their nodes, as many as the pool has CPUs for."""
+
+    def __init__(self, pool: Pool):
+        self.pool = pool
+        here = ray.get_runtime_context().get_node_id()
+        self.places = Places(here=here, task_cpus=pool.task_cpus, free_cpus=_free_cpus)
+        self.operator: Any = None
+        """Ray Data's, of the tasks; known when it begins."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Goes to tasks with all that Ray Data hands them, and is not used there."""
+        return type(None), ()
+
+    @property
+    def running(self) -> set[int]:
+        """Numbers of the tasks that have not ended."""
+        return {task.task_index() for task in self.operator.get_active_tasks()}
+
+    @property
+    def cpus(self) -> float:
+        """That tasks may hold or wait for; none while the oldest is far behind."""
+        newest = self.operator._next_data_task_idx
+        at_once = max(1.0, self.pool.cpus / self.pool.task_cpus)
+        is_far = newest - min(self.running, default=newest) > FAR_BEHIND * at_once
+        return 0.0 if is_far else self.pool.cpus
+
+    def __call__(self) -> dict[str, Any]:
+        """What Ray is told of a new task: its node, or another one where that is full or gone.
+
+        A task that waits for one node is not seen by the autoscaler, so that one for which there is
+        no room is sent to none. And none asks for memory, as Ray Data's do for what tasks before it
+        gave: nodes may come without a word on theirs, and Ray has a queue for each amount, of which
+        none is served first, so that a trainer waits for a task that newer ones have overtaken.
+        """
+        if self.operator is None:
+            # Ray Data asks before it begins, for a check of its own.
+            return {}
+        number = self.operator._next_data_task_idx
+        node = self.places.node_for(number, self.running, time.monotonic())
+        strategy = (
+            NodeAffinitySchedulingStrategy(node, soft=True, _spill_on_unavailable=True)
+            if node is not None
+            else "DEFAULT"
+        )
+        return {"scheduling_strategy": strategy, "memory": 0}
+
+
+def _free_cpus() -> dict[str, float]:
+    """By node, of those that stay."""
+    leaving = cluster_state.get_draining_nodes()
+    free = cluster_state.available_resources_per_node()  # type: ignore[no-untyped-call]
+    return {node: has.get("CPU", 0.0) for node, has in free.items() if node not in leaving}
+
+
+@final
+class _Size(ClusterAutoscaler):
+    """The pool's CPUs are what the pipeline has, whatever the cluster has.
+
+    Ray Data gives it a share of the CPUs that are there, trainers' included, and asks for more as a
+    total of the cluster, in which those that trainers hold count as well: so nothing comes. Here
+    all tasks of the pool's size are handed to Ray, and those that find no CPU wait there: that is
+    what the autoscaler sees, and it brings what they need. Memory is shared as by Ray Data.
+    """
+
+    def __init__(self, rays_own: Any, sender: _Sender):
+        self._rays_own, self._sender = rays_own, sender
+        self._next = time.monotonic() + STAY_SECONDS
+
+    def try_trigger_scaling(self) -> None:
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + STAY_SECONDS
+            self._rays_own._send_resource_request([])
+
+    def on_executor_shutdown(self) -> None:
+        self._rays_own.on_executor_shutdown()
+
+    def get_total_resources(self) -> ExecutionResources:
+        has: ExecutionResources = self._rays_own.get_total_resources()
+        return has.copy(cpu=self._sender.cpus)
+
+
+def _looks(sender: _Sender) -> type[ExecutionCallback]:
     """What the executor does before and between its looks, in its thread of the trainer's process.
 
     It rests: Ray 2.60 waits for running tasks, but while the trainer is behind and nothing may run
@@ -56,9 +151,7 @@ def _looks(pool: Pool) -> type[ExecutionCallback]:
     Until then its place stood empty: 0.25 s of 1.5. So a look waits less, in all of Ray Data in
     this process, and fetches for itself: 0.1 s.
 
-    And it hears of the pool's size, which Ray Data would keep as it was at the start: the limit of
-    what tasks hold, and of what it asks of the cluster's autoscaler. While little runs it asks for
-    what it asked last, which may be more than that.
+    And its size is the pool's, which may change at any time.
     """
 
     @final
@@ -66,13 +159,10 @@ def _looks(pool: Pool) -> type[ExecutionCallback]:
         def before_execution_starts(self, executor: Any) -> None:
             streaming_executor_state.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S = REST_SECONDS
             executor._metadata_fetcher = InlineMetadataFetcher()
+            sender.operator = list(executor._topology)[-1]
+            executor._cluster_autoscaler = _Size(executor._cluster_autoscaler, sender)
 
         def on_execution_step(self, executor: Any) -> None:
-            limit = ExecutionResources.for_limits(cpu=pool.cpus)
-            if executor._options.resource_limits != limit:
-                executor._options.resource_limits = limit
-                executor._cluster_autoscaler._max_cluster_limits = limit
-                executor._cluster_autoscaler._last_resource_request = []
             time.sleep(REST_SECONDS)
 
     return Looks
@@ -190,9 +280,10 @@ def _segment(
 ) -> Iterator[tuple[float, Views]]:
     """Each batch with the seconds that a task took to make it."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    places, most = (max(1, int(cpus / pool.task_cpus)) for cpus in (pool.cpus, pool.most))
-    tasks = [{"first": one, "last": end} for one, end in task_steps(first, last, places)]
-    with DataContext.current(_context(pool)):
+    at_once, most = (max(1, int(cpus / pool.task_cpus)) for cpus in (pool.cpus, pool.most))
+    tasks = [{"first": one, "last": end} for one, end in task_steps(first, last, at_once)]
+    sender = _Sender(pool)
+    with DataContext.current(_context(sender)):
         # Not ``ray.data.range`` or ``from_arrow``: their tasks ask for a CPU each, whatever the map
         # asks for, and wait for ever where trainers leave less than one on every node.
         data = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
@@ -200,11 +291,15 @@ def _segment(
             batch_size=None,
             num_cpus=pool.task_cpus,
             compute=TaskPoolStrategy(min(most, len(tasks))),
+            ray_remote_args_fn=sender,
         )
     rows = data.iter_batches(batch_size=1, prefetch_batches=PREFETCH_BATCHES)
+    numbers = {task["first"]: number for number, task in enumerate(tasks)}
     for step, row in zip(range(first, last), rows, strict=True):
         batch = {name: array[0] for name, array in row.items()}
-        made_seconds = float(batch.pop(MADE_SECONDS))
+        made_seconds, node = float(batch.pop(MADE_SECONDS)), str(batch.pop(MADE_AT))
+        if step in numbers:
+            sender.places.ran(numbers[step], node)
         if not np.array_equal(batch["position"], share.positions(step)):
             raise StreamError(
                 f"step {step} of rank {share.rank} of {share.world_size} got other images than "
@@ -213,17 +308,15 @@ def _segment(
         yield made_seconds, batch
 
 
-def _context(pool: Pool) -> DataContext:
+def _context(sender: _Sender) -> DataContext:
     """Order kept, no more than this rank's CPUs, and silence.
 
     Blocks keep Ray's own target of 128 MiB: small batches of a task leave it as one block. Each
     block costs the executor some milliseconds, and that runs in a thread of the trainer's process.
     """
     context = DataContext.get_current().copy()
-    context.execution_options = ExecutionOptions(
-        preserve_order=True, resource_limits=ExecutionResources(cpu=pool.cpus)
-    )
-    context.custom_execution_callback_classes = [_looks(pool)]
+    context.execution_options = ExecutionOptions(preserve_order=True)
+    context.custom_execution_callback_classes = [_looks(sender)]
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     return context
@@ -255,10 +348,12 @@ def _steps_of_task(
     def make(tasks: dict[str, NDArray[Any]]) -> Iterator[dict[str, NDArray[Any]]]:
         began = time.perf_counter()
         reader = Reader(share.store, ray.get(reference))
+        node = np.array([ray.get_runtime_context().get_node_id()])
         for first, last in zip(tasks["first"], tasks["last"], strict=True):
             for step in range(int(first), int(last)):
                 row = {name: array[None] for name, array in share.batch(reader, step).items()}
-                yield row | {MADE_SECONDS: np.array([time.perf_counter() - began])}
+                took = np.array([time.perf_counter() - began])
+                yield row | {MADE_SECONDS: took, MADE_AT: node}
                 began = time.perf_counter()
 
     return make

@@ -15,6 +15,10 @@ TOLD = {
     "loss": ("radsweep_cell_loss", "Training loss of the global batch"),
     "images_per_second": ("radsweep_cell_images_per_second", "Over all devices of the cell"),
     "data_wait": ("radsweep_cell_data_wait", "Share of the time that waits for data"),
+    "stream_cpus": (
+        "radsweep_cell_stream_cpus",
+        "CPUs that the stream may hold of the process that waits longest",
+    ),
     "mfu": ("radsweep_cell_mfu", "Model FLOPs utilisation, where the device's peak is known"),
 }
 """Figure of a log row -> name and description of its gauge."""

@@ -3,22 +3,24 @@
 Checked with Ray 2.60, which pyproject.toml pins: ``GcsClient.drain_node`` is what the hidden
 command ``ray drain-node`` calls, ``get_draining_nodes`` what Ray Train's own watcher polls,
 ``get_max_resources_from_cluster_config`` what Ray Data's autoscaling asks,
-``available_resources_per_node`` what ``ray.available_resources`` adds up, and Ray Data's two
-helpers are made as it makes them itself.
+``available_resources_per_node`` what ``ray.available_resources`` adds up,
+``get_cluster_resource_state`` what Ray's autoscaler asks, and Ray Data's two helpers are made as it
+makes them itself.
 """
 
 import sys
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import ray
 from ray._private.state import state as cluster_state
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
+from ray.autoscaler.v2.sdk import get_cluster_resource_state
 from ray.core.generated import autoscaler_pb2
 from ray.data._internal.cluster_autoscaler import get_or_create_autoscaling_coordinator
 from ray.data._internal.stats import get_or_create_stats_actor
-from ray.util.placement_group import placement_group_table
 
 from radsweep.errors import RadsweepError
 
@@ -98,20 +100,40 @@ def most_resources() -> dict[str, float]:
     return {} if known is None else {name: float(value) for name, value in known.items()}
 
 
-def cpus_left() -> float:
-    """CPUs that are free now, with those that the autoscaler may yet bring.
+def cpus_left(task_cpus: float) -> float:
+    """CPUs that are free now, with those that the autoscaler may yet bring and nobody waits for.
 
-    Negative where a group waits for CPUs, and not for GPUs as well: a cell that begins again, or
-    one that is to be wider.
+    Negative where something waits for CPUs, and not for GPUs as well, that is no task of a stream:
+    a group of processes, or a task or actor that needs more than they do.
+
+    Args:
+        task_cpus: that each of the stream's tasks holds.
     """
-    free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
-    for group in placement_group_table().values():
-        gpus = sum(bundle.get("GPU", 0.0) for bundle in group["bundles"].values())
-        if group["state"] in ("PENDING", "RESCHEDULING") and gpus <= free.get("GPU", 0.0):
-            return -1.0
-    there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    may_come = most_resources().get("CPU", 0.0) - there.get("CPU", 0.0)
-    return free.get("CPU", 0.0) + max(0.0, may_come)
+    address = ray.get_runtime_context().gcs_address
+    state = get_cluster_resource_state(GcsClient(address=address))
+    free = _sum(node.available_resources for node in state.node_states)
+    there = _sum(node.total_resources for node in state.node_states)
+    alone = [
+        (_sum([one.request.resources_bundle]), one.count) for one in state.pending_resource_requests
+    ]
+    groups = [
+        _sum(one.resources_bundle for one in group.requests)
+        for group in state.pending_gang_resource_requests
+    ]
+    others = [needs for needs, _ in alone if needs["CPU"] > task_cpus or needs["GPU"]]
+    if any(needs["CPU"] and needs["GPU"] <= free["GPU"] for needs in others + groups):
+        return -1.0
+    may_come = max(0.0, most_resources().get("CPU", 0.0) - there["CPU"])
+    waited_for = float(sum(needs["CPU"] * count for needs, count in alone))
+    return max(0.0, free["CPU"] + may_come - waited_for)
+
+
+def _sum(resources: Iterable[Mapping[str, float]]) -> Counter[str]:
+    """Of resources by name; 0 of what is not there."""
+    total = Counter[str]()
+    for one in resources:
+        total.update(dict(one))
+    return total
 
 
 class HereIsDraining:

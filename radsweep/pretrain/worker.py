@@ -140,7 +140,7 @@ def _batches(cell: Cell, store: Store, pool: Pool) -> Any:
             steps=steps if steps is not None else FAR_AHEAD_STEPS,
             cpus=pool,
             # Each rank asks for itself, and they ask together.
-            room=lambda: cpus_left() / ranks.size,
+            room=lambda: cpus_left(pool.task_cpus) / ranks.size,
         )
 
     return make

@@ -12,6 +12,8 @@ import ray
 import ray.train
 from ray.data._internal.cluster_autoscaler import rate_based_cluster_autoscaler
 from ray.data._internal.execution import streaming_executor, streaming_executor_state
+from ray.data._internal.execution.operators import task_pool_map_operator
+from ray.data._internal.logical.rules import configure_map_task_memory
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
@@ -24,6 +26,7 @@ from radsweep.corpus.reader import Reader
 from radsweep.corpus.stream import TASK_STEPS, local_stream, stream, task_steps
 from radsweep.corpus.subset import SubsetIndex, select
 from radsweep.errors import StreamError
+from radsweep.pretrain.nodes import cpus_left
 from radsweep.specs import Subset
 from radsweep.store import Store
 
@@ -164,13 +167,18 @@ def test_tasks_cover_a_segment_once_and_the_first_are_short(
 def test_what_the_stream_sets_of_ray_data_s_own_is_read_there() -> None:
     """A new Ray may rename what is set, and nothing else would fail."""
     read = {
-        streaming_executor: ("self._options", "self._cluster_autoscaler", "self._metadata_fetcher"),
+        streaming_executor: (
+            *("self._cluster_autoscaler", "self._metadata_fetcher", "self._topology"),
+            "get_total_resources()",
+        ),
         streaming_executor_state: ("WAIT_FOR_TASK_COMPLETION_TIMEOUT_S",),
-        rate_based_cluster_autoscaler: ("self._max_cluster_limits", "self._last_resource_request"),
+        task_pool_map_operator: ("_next_data_task_idx",),
+        configure_map_task_memory: ('"memory" not in dynamic_ray_remote_args',),
+        rate_based_cluster_autoscaler: ("self._send_resource_request([])",),
     }
     for module, names in read.items():
         for name in names:
-            assert inspect.getsource(module).count(name) > 1, f"{module.__name__}: {name}"
+            assert inspect.getsource(module).count(name) > 0, f"{module.__name__}: {name}"
 
 
 @pytest.mark.cluster
@@ -254,6 +262,38 @@ def test_a_stream_grows_while_its_trainer_waits_and_shrinks_when_it_does_not(
         time.sleep(0.045 if len(given) < 100 else 0.4)
     assert_same(given, list(local_stream(store, subset.table, viewer, **whole)))
     assert sizes[0] == 1 and max(sizes) == 2 and sizes[-1] == 1
+
+
+@pytest.mark.cluster
+def test_a_grown_stream_gives_way_to_a_task_that_needs_more_than_its_own(
+    small_ray: None,
+    store: Store,
+    subset: SubsetIndex,
+    crop_viewer: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("radsweep.corpus.pool.WINDOW_SECONDS", 1.0)
+    pool, endless = Pool(least=0.5, most=2), WHOLE | {"steps": 10_000_000}
+    given = stream(
+        store,
+        subset.table,
+        SlowViewer(crop_viewer(9)),
+        cpus=pool,
+        room=lambda: cpus_left(pool.task_cpus),
+        **endless,
+    )
+    until = time.monotonic() + 100
+    while pool.cpus < 2 and time.monotonic() < until:
+        next(given)
+    assert pool.cpus == 2
+    while ray.available_resources().get("CPU", 0) and time.monotonic() < until:
+        next(given)
+    # It would wait for as long as the stream keeps all CPUs.
+    cell = ray.remote(num_cpus=1.5)(lambda: "done").remote()
+    while not ray.wait([cell], timeout=0)[0] and time.monotonic() < until:
+        next(given)
+    assert ray.get(cell, timeout=1) == "done" and pool.cpus == 0.5
+    given.close()
 
 
 @pytest.mark.cluster
