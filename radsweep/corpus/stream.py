@@ -79,10 +79,11 @@ class _Sender:
     @property
     def cpus(self) -> float:
         """That tasks may hold or wait for; none while the oldest is far behind."""
-        newest = self.operator._next_data_task_idx
+        newest, running = self.operator._next_data_task_idx, self.running
         at_once = max(1.0, self.pool.cpus / self.pool.task_cpus)
-        is_far = newest - min(self.running, default=newest) > FAR_BEHIND * at_once
-        return 0.0 if is_far else self.pool.cpus
+        is_far = newest - min(running, default=newest) > FAR_BEHIND * at_once
+        lost = self.places.lost(running, time.monotonic())
+        return 0.0 if is_far else self.pool.cpus + lost * self.pool.task_cpus
 
     def __call__(self) -> dict[str, Any]:
         """What Ray is told of a new task: its node, or another one where that is full or gone.
@@ -118,8 +119,8 @@ class _Size(ClusterAutoscaler):
 
     Ray Data gives it a share of the CPUs that are there, trainers' included, and asks for more as a
     total of the cluster, in which those that trainers hold count as well: so nothing comes. Here
-    all tasks of the pool's size are handed to Ray, and those that find no CPU wait there: that is
-    what the autoscaler sees, and it brings what they need. Memory is shared as by Ray Data.
+    all tasks of the pool's size are handed to Ray, and those that find no CPU wait there, where the
+    autoscaler sees them and brings what they need. Memory is shared as by Ray Data.
     """
 
     def __init__(self, rays_own: Any, sender: _Sender):
@@ -217,8 +218,8 @@ def stream(
         rank: this one.
         first_step: where a resumed run goes on; 0 at first.
         steps: of the whole run, counted from 0; a large number costs nothing.
-        cpus: how many CPUs this rank's tasks may hold, which must be free beside the trainer's; or
-            the pool that says so, from its least on, which is changed in place.
+        cpus: how many CPUs this rank's tasks may hold, beside the trainer's; or the pool that says
+            so, from its least on, which is changed in place. What is not free is waited for.
         room: tells a pool how many CPUs the cluster has left or may get.
 
     Yields:
@@ -290,7 +291,8 @@ def _segment(
             _steps_of_task(share, reference),
             batch_size=None,
             num_cpus=pool.task_cpus,
-            compute=TaskPoolStrategy(min(most, len(tasks))),
+            # How many really run is the pool's; as many more may be sent for those of a lost node.
+            compute=TaskPoolStrategy(min(2 * most, len(tasks))),
             ray_remote_args_fn=sender,
         )
     rows = data.iter_batches(batch_size=1, prefetch_batches=PREFETCH_BATCHES)
@@ -309,7 +311,7 @@ def _segment(
 
 
 def _context(sender: _Sender) -> DataContext:
-    """Order kept, no more than this rank's CPUs, and silence.
+    """Order kept, patience with nodes that are on their way, and silence.
 
     Blocks keep Ray's own target of 128 MiB: small batches of a task leave it as one block. Each
     block costs the executor some milliseconds, and that runs in a thread of the trainer's process.
@@ -317,6 +319,8 @@ def _context(sender: _Sender) -> DataContext:
     context = DataContext.get_current().copy()
     context.execution_options = ExecutionOptions(preserve_order=True)
     context.custom_execution_callback_classes = [_looks(sender)]
+    # A machine may be hours away, as spot ones are; who is told to wait less is the trainer.
+    context.execution_no_progress_timeout_s = -1
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     return context

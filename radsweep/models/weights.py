@@ -5,6 +5,7 @@ loaded.
 """
 
 import hashlib
+import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 from torch import Tensor
@@ -157,7 +157,8 @@ def _mi2_tokenizer(folder: Path) -> str:
     file = folder / TOKENIZER
     if file.is_file() and json.loads(file.read_text())["padding"] is not None:
         return file.read_text()
-    # Named here alone: only so is it imported where a tokenizer of this kind is read.
+    # To import it takes half a second of every process that trains; this layout alone needs it.
+    transformers = importlib.import_module("transformers")
     loaded = transformers.CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     backend = loaded.backend_tokenizer
     # What the folder pads with is part of the model: the tower does not attend to id 0, and to no

@@ -16,7 +16,7 @@ def counted_cost(recipe: Recipe, store: Store, make: Callable[[], Paradigm]) -> 
     Args:
         recipe: whose cost it is.
         store: where it is kept.
-        make: builds the recipe's paradigm, with any weights: only shapes count.
+        make: builds the recipe's paradigm, with any weights and texts: for FLOPs only shapes count.
     """
     kept = kept_cost(recipe, store)
     if kept is not None:

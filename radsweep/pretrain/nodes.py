@@ -8,6 +8,7 @@ command ``ray drain-node`` calls, ``get_draining_nodes`` what Ray Train's own wa
 makes them itself.
 """
 
+import math
 import sys
 import time
 from collections import Counter
@@ -100,19 +101,17 @@ def most_resources() -> dict[str, float]:
     return {} if known is None else {name: float(value) for name, value in known.items()}
 
 
-def cpus_left(task_cpus: float) -> float:
+def cpus_left() -> float:
     """CPUs that are free now, with those that the autoscaler may yet bring and nobody waits for.
 
-    Negative where something waits for CPUs, and not for GPUs as well, that is no task of a stream:
-    a group of processes, or a task or actor that needs more than they do.
-
-    Args:
-        task_cpus: that each of the stream's tasks holds.
+    Machines with GPUs are not brought to decode: they are paid for by what they train. Negative
+    where something waits for CPUs, and not for GPUs as well, that is no task of a stream: a group
+    of processes, or a task or actor that has a GPU or needs more than the one CPU of those tasks.
     """
     address = ray.get_runtime_context().gcs_address
     state = get_cluster_resource_state(GcsClient(address=address))
     free = _sum(node.available_resources for node in state.node_states)
-    there = _sum(node.total_resources for node in state.node_states)
+    there = _sum(node.total_resources for node in state.node_states if not _has_gpu(node))
     alone = [
         (_sum([one.request.resources_bundle]), one.count) for one in state.pending_resource_requests
     ]
@@ -120,12 +119,27 @@ def cpus_left(task_cpus: float) -> float:
         _sum(one.resources_bundle for one in group.requests)
         for group in state.pending_gang_resource_requests
     ]
-    others = [needs for needs, _ in alone if needs["CPU"] > task_cpus or needs["GPU"]]
+    others = [needs for needs, _ in alone if needs["CPU"] > 1 or needs["GPU"]]
     if any(needs["CPU"] and needs["GPU"] <= free["GPU"] for needs in others + groups):
         return -1.0
-    may_come = max(0.0, most_resources().get("CPU", 0.0) - there["CPU"])
+    may_come = max(0.0, _most_cpus_without_gpu() - there["CPU"])
     waited_for = float(sum(needs["CPU"] * count for needs, count in alone))
     return max(0.0, free["CPU"] + may_come - waited_for)
+
+
+def _most_cpus_without_gpu() -> float:
+    """Of machines that the autoscaler may bring and that have no GPU; 0 where there is none."""
+    config, most = cluster_state.get_cluster_config(), 0.0
+    for pool in [] if config is None else config.node_group_configs:
+        has = dict(pool.resources)
+        if has.get("CPU") and not has.get("GPU"):
+            # A pool without a limit says -1.
+            most += has["CPU"] * (math.inf if pool.max_count < 0 else pool.max_count)
+    return most
+
+
+def _has_gpu(node: Any) -> bool:
+    return bool(node.total_resources.get("GPU"))
 
 
 def _sum(resources: Iterable[Mapping[str, float]]) -> Counter[str]:

@@ -140,7 +140,7 @@ def _batches(cell: Cell, store: Store, pool: Pool) -> Any:
             steps=steps if steps is not None else FAR_AHEAD_STEPS,
             cpus=pool,
             # Each rank asks for itself, and they ask together.
-            room=lambda: cpus_left(pool.task_cpus) / ranks.size,
+            room=lambda: cpus_left() / ranks.size,
         )
 
     return make
@@ -327,12 +327,15 @@ def run_cell(
         leaving: set as the driver is stopped and disconnects; what Ray raises then is passed on.
 
     Raises CellError with the cell's end state, Ray's own error where ``max_failures`` restarts
-    from one checkpoint were not enough, or what ``check_share`` raises.
+    from one checkpoint were not enough, PreemptedError where the driver leaves, or what
+    ``check_share`` raises.
     """
     check_share(cell, workers)
     corner = CellStore(store, cell.name)
     failures, failed_at = 0, None
     while True:
+        if leaving.is_set():
+            raise PreemptedError(f"{cell.name}: its driver was stopped")
         try:
             answer = _attempt(cell, store, workers, leaving)
         except (WorkerGroupError, ControllerError, RayError):

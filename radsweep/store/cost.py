@@ -14,7 +14,8 @@ class Cost:
     flops_per_image: float
     """Training FLOPs: see ``radsweep.pretrain.flops`` for the convention."""
     weight_bytes: int
-    """Of everything that a finished cell keeps."""
+    """Of everything that a finished cell keeps; of a text tower's words about, since their number
+    follows the reports or the weights that it started from."""
 
 
 def cost_file(recipe: Recipe) -> str:

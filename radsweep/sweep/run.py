@@ -321,7 +321,7 @@ def drive_cell(
         with suppress(LeaseLostError), corner.lease() as holder:
             if holder is not None:
                 state, reason = _drive_held(cell, corner, holder, workers, leaving)
-                if not leaving.is_set():
+                if state != "waiting" and not leaving.is_set():
                     count_end(cell, state)
                 return state, reason
         time.sleep(HELD_POLL_SECONDS)

@@ -8,12 +8,12 @@ import json
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 from radsweep import __version__
-from radsweep.errors import SpecError
+from radsweep.errors import SpecError, StoreError
 from radsweep.pretrain.metrics import tell_spent
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store
@@ -103,11 +103,14 @@ class Bill:
 
     def cell_ended(self, cell: Cell, state: str, reason: str | None) -> None:
         """A cell left the queue."""
-        if self._price is not None and state == "done":
-            self._hours += _gpu_hours({cell.name: CellStore(self._store, cell.name).record()})
-            if self._hours:
-                tell_spent(self._sweep, self._hours * self._price)
         self._then.cell_ended(cell, state, reason)
+        if self._price is None or state != "done":
+            return
+        # A store that does not answer costs the figure its cell, and the run nothing.
+        with suppress(OSError, StoreError):
+            self._hours += _gpu_hours({cell.name: CellStore(self._store, cell.name).record()})
+        if self._hours:
+            tell_spent(self._sweep, self._hours * self._price)
 
     def grid(self, done: int, total: int) -> None:
         """Units of the evaluation ended."""

@@ -1,5 +1,6 @@
 """Where a stream's tasks are sent, against a cluster of a few lines."""
 
+import math
 from dataclasses import dataclass, field
 
 import pytest
@@ -54,6 +55,7 @@ class Stream:
     places: Places
     length: int = 3
     made: int = 0
+    """The next task's number."""
     now: float = 0.0
     began: dict[int, float] = field(default_factory=dict)
 
@@ -61,27 +63,40 @@ class Stream:
         """How many tasks each node had, step by step."""
         history = []
         for _ in range(steps):
-            self.now += STEP
-            for task, node in list(self.nodes.running.items()):
-                began = self.began.setdefault(task, self.now)
-                if self.now - began >= (self.length + task % 2) * STEP:
-                    self.nodes.end(task)
-                    self.places.ran(task, node)
-            if not self.nodes.head_is_late:
-                self.nodes.tell()
-            while len(self.nodes.running) + len(self.nodes.waiting) < at_once:
-                active = {*self.nodes.running, *self.nodes.waiting}
-                self.nodes.start(self.made, self.places.node_for(self.made, active, self.now))
-                self.made += 1
-            self.nodes.tell()
+            self.step(at_once)
             at = list(self.nodes.running.values())
             history.append({node: at.count(node) for node in self.nodes.cpus})
         return history
+
+    def active(self) -> set[int]:
+        return set(self.began) & {*self.nodes.running, *self.nodes.waiting}
+
+    def step(self, at_once: int) -> None:
+        self.now += STEP
+        for task, node in list(self.nodes.running.items()):
+            if task not in self.began:
+                continue
+            self.began[task] = began = min(self.began[task], self.now)
+            if self.now - began >= (self.length + task % 2) * STEP:
+                self.nodes.end(task)
+                self.places.ran(task, node)
+        if not self.nodes.head_is_late:
+            self.nodes.tell()
+        while len(self.active()) < at_once:
+            node = self.places.node_for(self.made, self.active(), self.now)
+            self.began[self.made] = math.inf
+            self.nodes.start(self.made, node)
+            self.made += 1
+        self.nodes.tell()
 
 
 def stream_on(cpus: dict[str, int], head_is_late: bool = False) -> Stream:
     nodes = Nodes(cpus, head_is_late)
     nodes.tell()
+    return another_on(nodes)
+
+
+def another_on(nodes: Nodes) -> Stream:
     return Stream(nodes, Places(here="m", task_cpus=1.0, free_cpus=lambda: nodes.told))
 
 
@@ -140,6 +155,31 @@ def test_a_node_that_is_gone_is_sent_nothing() -> None:
     stream.nodes.running = {t: at for t, at in stream.nodes.running.items() if at != "a"}
     stream.run(SETTLED, 4)
     assert all(has == {"b": 2, "m": 2} for has in stream.run(40, 4))
+
+
+@pytest.mark.parametrize("places", [1, 2, 4])
+def test_streams_that_share_a_node_wait_where_the_autoscaler_sees_them(places: int) -> None:
+    one = stream_on({"m": places})
+    two = another_on(one.nodes)
+    two.made = 1_000_000
+    for step in range(SETTLED + 100):
+        one.step(places)
+        two.step(places)
+        if step > SETTLED:
+            assert list(one.nodes.waiting.values()) == [None] * places
+
+
+def test_what_a_lost_node_had_is_told_until_it_has_ended() -> None:
+    told = {"a": 1.0, "m": 1.0}
+    places = Places(here="m", task_cpus=1.0, free_cpus=lambda: told)
+    assert [places.node_for(task, range(task), 0.0) for task in range(2)] == ["m", "a"]
+    assert places.lost(range(2), 1.0) == 0
+    del told["a"]
+    told["m"] = 0.0
+    assert places.lost(range(2), 1.0 + LOOK_SECONDS) == 1
+    assert places.lost([0], 1.1 + LOOK_SECONDS) == 0
+    # And nothing more is sent there.
+    assert places.node_for(2, [0], 1.2 + LOOK_SECONDS) is None
 
 
 def test_the_head_is_asked_every_few_seconds_at_most() -> None:

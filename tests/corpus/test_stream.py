@@ -168,7 +168,7 @@ def test_what_the_stream_sets_of_ray_data_s_own_is_read_there() -> None:
     """A new Ray may rename what is set, and nothing else would fail."""
     read = {
         streaming_executor: (
-            *("self._cluster_autoscaler", "self._metadata_fetcher", "self._topology"),
+            *("self._cluster_autoscaler.", "self._metadata_fetcher.", "self._topology"),
             "get_total_resources()",
         ),
         streaming_executor_state: ("WAIT_FOR_TASK_COMPLETION_TIMEOUT_S",),
@@ -279,7 +279,7 @@ def test_a_grown_stream_gives_way_to_a_task_that_needs_more_than_its_own(
         subset.table,
         SlowViewer(crop_viewer(9)),
         cpus=pool,
-        room=lambda: cpus_left(pool.task_cpus),
+        room=cpus_left,
         **endless,
     )
     until = time.monotonic() + 100

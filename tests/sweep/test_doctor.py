@@ -181,22 +181,22 @@ def test_a_sound_cluster_is_well_but_for_what_is_wrong_with_the_sweep(
 @pytest.mark.cluster
 @pytest.mark.timeout(300)
 def test_cpus_are_left_to_streams_unless_others_wait_for_them_alone(two_cpus: None) -> None:
-    assert cpus_left(1) == 2
+    assert cpus_left() == 2
     for bundles, left in (([{"CPU": 3}], -1), ([{"CPU": 1, "GPU": 1}], 2)):
         group = placement_group(bundles)
         assert not group.wait(1)
-        wait_until(lambda left=left: cpus_left(1) == left, "the group is seen")
+        wait_until(lambda left=left: cpus_left() == left, "the group is seen")
         remove_placement_group(group)
-    wait_until(lambda: cpus_left(1) == 2, "the group is gone")
+    wait_until(lambda: cpus_left() == 2, "the group is gone")
     task = ray.remote(num_cpus=1)(lambda seconds: time.sleep(seconds))
     for needs, left in (({"num_cpus": 3}, -1), ({"num_cpus": 1, "num_gpus": 1}, 1)):
         waits = task.options(**needs).remote(0)
-        wait_until(lambda left=left: cpus_left(1) == left, "the task is seen")
+        wait_until(lambda left=left: cpus_left() == left, "the task is seen")
         ray.cancel(waits)
-        wait_until(lambda: cpus_left(1) == 2, "the task is gone")
+        wait_until(lambda: cpus_left() == 2, "the task is gone")
     # Tasks like a stream's own wait for what there is, and take none from it beyond.
     tasks = [task.remote(3) for _ in range(3)]
-    wait_until(lambda: cpus_left(1) == 0, "one waits")
+    wait_until(lambda: cpus_left() == 0, "one waits")
     ray.get(tasks)
 
 
