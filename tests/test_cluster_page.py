@@ -26,7 +26,7 @@ from radsweep.jobs import demo
 SWEEP = dataclasses.replace(demo.SWEEP, images=(50, 100))
 """
 """The demo's sweep, for as many patients as are drawn within seconds."""
-LINES = [line for block in BLOCKS for line in block.replace("\\\n", " ").splitlines()]
+LINES = [line for block in BLOCKS for line in re.split("\n|&&", block.replace("\\\n", " "))]
 
 
 def said(program: str) -> list[list[str]]:
