@@ -63,16 +63,26 @@ def test_amazons_own_client_knows_the_command_and_its_options(words: list[str]) 
     shapes = {xform_name(name, "-"): model.operation_model(name) for name in model.operation_names}
     known = {xform_name(name, "-") for name in shapes[operation].input_shape.members}
     asked = {word.removeprefix("--") for word in options if word.startswith("--")}
-    assert asked - {"query"} <= known
+    assert asked - {"query", "region"} <= known
 
 
 def test_what_is_deleted_at_the_end_is_what_ray_made() -> None:
     cluster = yaml.safe_load((CHECKOUT / "cluster.yaml").read_text())
-    name, file = key_pair(0, cluster["provider"]["region"], None)
-    assert ["ec2", "delete-key-pair", "--key-name", name] in said("aws")
+    region = cluster["provider"]["region"]
+    name, file = key_pair(0, region, None)
+    there = ["--region", region]
+    assert ["ec2", "delete-key-pair", *there, "--key-name", name] in said("aws")
     assert f"~/.ssh/{Path(file).name}" in PAGE
     group = SECURITY_GROUP_TEMPLATE.format(cluster["cluster_name"])
-    assert ["ec2", "delete-security-group", "--group-name", group] in said("aws")
+    assert ["ec2", "delete-security-group", *there, "--group-name", group] in said("aws")
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[0])
+def test_a_block_needs_no_variable_of_another_shell(block: str) -> None:
+    words = {line.split()[0] for line in block.splitlines() if line.strip()}
+    exported = "\n".join(line for line in block.splitlines() if line.startswith("export "))
+    assert "aws" not in words or "AWS_DEFAULT_REGION=us-west-2" in exported
+    assert "ray" not in words or "RAY_AUTH_MODE=token" in exported
 
 
 def test_the_demos_hospital_is_as_large_as_that_of_the_demo() -> None:

@@ -1,13 +1,19 @@
 """What `submit` finds out, prices and asks before a job costs anything; no Ray runs here."""
 
+import json
 import os
 import pty
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from typer.testing import CliRunner
 
 from radsweep.cli import app
@@ -91,6 +97,40 @@ def test_options_that_run_does_not_know_are_refused_before_a_cluster_is_asked(
     ran = CliRunner().invoke(app, [*command, "--", "--wrokers", "4"])
     assert ran.exit_code == 2
     assert "No such option: --wrokers" in ran.output
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("command", ["submit", "stop"])
+def test_a_cluster_that_asks_for_a_token_is_said_with_the_line_that_sends_one(
+    command: str, status: int, tmp_path: Path
+) -> None:
+    file = write_sweep(tmp_path / "asked.py", '(recipe("clip"),)', steps=5)
+    with answering(status) as address:
+        options = ["--store", str(tmp_path)] if command == "submit" else []
+        ran = CliRunner().invoke(app, [command, str(file), "--address", address, *options])
+    assert isinstance(ran.exception, SpecError)
+    assert "`export RAY_AUTH_MODE=token`" in str(ran.exception)
+
+
+@contextmanager
+def answering(status: int) -> Iterator[str]:
+    """A dashboard that tells its version to anybody and all else to nobody; gives its address."""
+
+    class Guarded(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            is_version = self.path == "/api/version"
+            said = json.dumps({"ray_version": ray.__version__}).encode() if is_version else b"no"
+            self.send_response(200 if is_version else status)
+            self.send_header("Content-Length", str(len(said)))
+            self.end_headers()
+            self.wfile.write(said)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Guarded) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
 
 
 def test_a_store_that_this_machine_cannot_read_is_said_with_the_way_round_it(
