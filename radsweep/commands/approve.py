@@ -8,8 +8,8 @@ from typing import Any
 
 import typer
 
-from radsweep.commands.shared import console, read_width
-from radsweep.commands.sweep import run
+from radsweep.commands.shared import console
+from radsweep.commands.sweep import run, run_options
 from radsweep.errors import RadsweepError, SpecError
 from radsweep.specs import Sweep
 from radsweep.store import Store
@@ -48,27 +48,22 @@ def quote(sweep: Sweep, store: Store, given: dict[str, Any], cost_of: CostOf) ->
         given: what ``parse_run`` read.
         cost_of: counts or recalls what a recipe costs.
 
-    Raises SpecError for what `run` would refuse, and for a store that cannot be read from here.
+    Raises SpecError or typer's BadParameter for what `run` would refuse, and SpecError for a store
+    that cannot be read from here.
     """
-    from radsweep.loggers.base import check_log_to
-    from radsweep.pretrain.worker import Workers, check_share
-    from radsweep.sweep.tell import check_webhook
+    from radsweep.pretrain.worker import check_share
 
-    if given["webhook"] is not None:
-        check_webhook(given["webhook"])
-    if given["log_to"] is not None:
-        check_log_to(given["log_to"])
+    options = run_options(sweep, given, cost_of)
     _require_readable(sweep, store)
-    least, most = read_width(given["workers"])
-    workers = Workers(count=least, most=most, sharded=given["shard"])
-    wanted = [c for c in sweep.cells() if fnmatch.fnmatch(c.name, given["only"])]
-    for cell in wanted:
-        check_share(cell, workers)
     machine = read_machine(given["machine"], given["prices"])
     made = make_plan(sweep, store, machine, cost_of)
-    names = {cell.name for cell in wanted}
+    wanted = [cell for cell in made.cells if fnmatch.fnmatch(cell.cell, options.only)]
     # What is blocked from here may be open there, and is paid for then.
-    left = [cell for cell in made.cells if cell.cell in names and cell.state != "done"]
+    left = [cell for cell in wanted if cell.state != "done"]
+    names = {cell.cell for cell in left}
+    for cell in sweep.cells():
+        if cell.name in names:
+            check_share(cell, options.workers_for(cell))
     unseen = dict.fromkeys(cell.reason for cell in left if cell.reason)
     return Quote(
         cells=len(wanted),

@@ -121,7 +121,7 @@ def doctor(
     at_once: Annotated[int, typer.Option(min=1, help="Cells side by side")] = 1,
     workers: WorkersOption = "1",
     gpus: Annotated[float, typer.Option(min=0, help="GPUs per training process")] = 0,
-    cpus: Annotated[float, typer.Option(help="CPUs per training process")] = 1,
+    cpus: Annotated[float, typer.Option(min=0, help="CPUs per training process")] = 1,
     stream_cpus: StreamCpusOption = "1",
 ) -> None:
     """What would stop or spoil `radsweep run` with these options, before anything costs money."""

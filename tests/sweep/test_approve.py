@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 import ray
+import typer
 from typer.testing import CliRunner
 
 from radsweep.cli import app
@@ -73,20 +75,37 @@ def _from(recipe: Recipe, start: str) -> Recipe:
     return Recipe(**{**vars(recipe), "start_from": start})
 
 
+REFUSED = [
+    (("--machine", "aws-g6e"), "no machine 'aws-g6e' in the price table"),
+    (("--webhook", "example.org"), "give an http:// or https:// address"),
+    (("--log-to", "nowhere"), "nowhere"),
+    (("--stream-cpus", "16:2"), "'16:2' is no number of CPUs"),
+    (("--keep-every-steps", "7"), "no multiple of --checkpoint-steps 200"),
+    (("--watch-spot", "awss"), "no spot notices of 'awss'"),
+    (("--cpus", "-1"), "greater than or equal to 0"),
+    (("--max-usd", "0"), "max_usd is 0; give more than 0"),
+    (("--only", "nothing*"), r"--only nothing\* names no cell; they are such as"),
+]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
-    [
-        (("--workers", "5"), "a batch of 32 images is not 5 equal shares"),
-        (("--machine", "aws-g6e"), "no machine 'aws-g6e' in the price table"),
-        (("--webhook", "example.org"), "give an http:// or https:// address"),
-        (("--log-to", "nowhere"), "nowhere"),
-    ],
+    [*REFUSED, (("--workers", "5"), "a batch of 32 images is not 5 equal shares")],
 )
 def test_what_run_would_refuse_is_refused_here(
     tmp_path: Path, options: tuple[str, ...], said: str
 ) -> None:
-    with pytest.raises(SpecError, match=said):
+    with pytest.raises((SpecError, typer.BadParameter), match=said):
         quote(sweep("clip"), store_with(tmp_path, card()), given(*options), cost_of)
+
+
+@pytest.mark.parametrize(("options", "said"), REFUSED)
+def test_run_refuses_it_too_before_it_looks_for_its_corpus(
+    tmp_path: Path, options: tuple[str, ...], said: str
+) -> None:
+    file = write_sweep(tmp_path / "asked.py", '(recipe("clip"),)', steps=5)
+    ran = CliRunner().invoke(app, ["run", str(file), "--store", str(tmp_path), *options])
+    assert ran.exit_code and re.search(said, f"{ran.output} {ran.exception}".replace("\n", " "))
 
 
 def test_options_that_run_does_not_know_are_refused_before_a_cluster_is_asked(
