@@ -223,9 +223,20 @@ def test_googles_disks_are_of_a_kind_that_its_gpu_machines_take_and_of_the_zone(
         assert disk["initializeParams"]["diskType"] == f"zones/{zone}/diskTypes/pd-balanced"
 
 
-def test_azures_head_installs_what_ray_needs_in_the_versions_that_the_tests_have() -> None:
-    (install,) = yaml.safe_load(FILES["azure"].read_text())["head_setup_commands"]
+CLIENTS = {
+    "aws": {"boto3"},
+    "gcp": {"google-api-python-client", "google-auth"},
+    "azure": {"azure-mgmt-resource", "msrest"},
+}
+"""Of the cloud itself, some of them: with these Ray's autoscaler starts machines."""
+
+
+def test_the_head_installs_what_ray_needs_in_the_versions_that_the_tests_have(
+    cloud: str, cluster: dict[str, Any]
+) -> None:
+    (install,) = cluster["head_setup_commands"]
+    assert "-c /home/ray/radsweep-dist/constraints.txt" in install
     wanted = [Requirement(word) for word in shlex.split(install)[5:]]
-    assert {"azure-mgmt-resource", "msrest"} <= {need.name for need in wanted}
+    assert CLIENTS[cloud] <= {need.name for need in wanted}
     for need in wanted:
         assert need.specifier.contains(version(need.name)), need
