@@ -160,6 +160,24 @@ def test_machines_on_aws_have_only_the_roles_that_the_template_makes(made: dict[
     assert used == profiles
 
 
+def test_the_head_can_make_no_machine_its_own_that_it_did_not_start(made: dict[str, Any]) -> None:
+    (policy,) = made["HeadRole"]["Properties"]["Policies"]
+    name = yaml.safe_load(FILES["aws"].read_text())["cluster_name"]
+    ours = {"aws:ResourceTag/ray-cluster-name": name}
+    conditions: dict[str, list[Any]] = {}
+    for statement in policy["PolicyDocument"]["Statement"]:
+        actions = statement["Action"]
+        for action in [actions] if isinstance(actions, str) else actions:
+            conditions.setdefault(action, []).append(statement.get("Condition"))
+    assert conditions["ec2:CreateTags"] == [
+        {"StringEquals": {"ec2:CreateAction": "RunInstances"}},
+        {"StringEquals": ours},
+    ]
+    for action in ("Terminate", "Stop", "Start"):
+        assert conditions[f"ec2:{action}Instances"] == [{"StringEquals": ours}]
+    assert not any("*" in action for action in conditions if action != "ec2:Describe*")
+
+
 def test_the_head_may_read_the_parameter_that_names_the_image(made: dict[str, Any]) -> None:
     (policy,) = made["HeadRole"]["Properties"]["Policies"]
     (may,) = [
