@@ -133,7 +133,12 @@ def run(
         typer.Option(help="aws, gcp or azure: keep a checkpoint when a node gets its notice"),
     ] = None,
     max_usd: Annotated[
-        float | None, typer.Option(min=0, help="Start no cell that would cost more in all")
+        float | None,
+        typer.Option(
+            min=0,
+            help="Start no cell that would cost more in all; of a GPU that cells share, each is "
+            "charged the whole",
+        ),
     ] = None,
     max_hours: Annotated[
         float | None, typer.Option(min=0, help="The same for device-hours")
