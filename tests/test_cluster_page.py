@@ -14,6 +14,7 @@ from ray.autoscaler._private.aws.config import SECURITY_GROUP_TEMPLATE, key_pair
 from radsweep.cli import app
 from radsweep.jobs.demo import SWEEP
 from radsweep.sweep.demo import FULL
+from radsweep.sweep.load import module_name
 from tests.sweep.commands import CHECKOUT, radsweep
 from tests.sweep.s3 import s3_server
 from tests.sweep.test_submit import free_ports
@@ -52,6 +53,20 @@ def test_radsweep_knows_the_command_and_what_it_hands_on(words: list[str]) -> No
     parse(words)
     if "--" in words:
         parse(["run", "jobs/demo.py", *words[words.index("--") + 1 :]])
+
+
+def test_the_doctor_that_the_head_is_to_run_is_a_command_and_its_sweep_comes_with_the_wheel() -> (
+    None
+):
+    (remote,) = [words[-1] for words in said("ray") if words[0] == "exec"]
+    variable, program, *words = shlex.split(remote)
+    assert (variable, program, words[0]) == ("RAY_AUTH_MODE=token", "radsweep", "doctor")
+    parse(words)
+    assert module_name(words[1]) == "radsweep.jobs.demo"
+    (submitted,) = [w for w in said("radsweep") if w[:2] == ["submit", "jobs/demo.py"]]
+    for option in ("--at-once", "--gpus", "--stream-cpus"):
+        place = submitted.index(option)
+        assert submitted[place + 1] == words[words.index(option) + 1]
 
 
 @pytest.mark.parametrize(
