@@ -27,6 +27,8 @@ from radsweep.sweep.load import module_name
 
 RUN = ("python", "-m", "radsweep.cli", "run")
 STOP_SECONDS = 60.0
+LEAVE_SECONDS = 30
+"""What a stopped job has to give its leases back, one after another; Ray kills it after 3 s."""
 ENDED = {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED}
 
 
@@ -121,7 +123,11 @@ def submit(
             ),
             runtime_env={
                 "working_dir": str(folder),
-                "env_vars": {"PYTHONUNBUFFERED": "1"},
+                "env_vars": {
+                    "PYTHONUNBUFFERED": "1",
+                    # Read by the process that Ray sets beside the job, in the job's environment.
+                    "RAY_JOB_STOP_WAIT_TIME_S": str(LEAVE_SECONDS),
+                },
                 **(installs or {}),
             },
             metadata={"sweep": sweep.name},
