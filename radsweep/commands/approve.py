@@ -13,7 +13,7 @@ from radsweep.commands.sweep import run, run_options
 from radsweep.errors import RadsweepError, SpecError
 from radsweep.specs import Sweep
 from radsweep.store import Store
-from radsweep.sweep.plan import CostOf, check, make_plan, read_machine
+from radsweep.sweep.plan import CostOf, Plan, check, keep_plan, make_plan, read_machine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,10 @@ class Quote:
     missing: int
     device_hours: float
     usd: float
-    machine: str
+    most_usd: float
+    """The same, or ``--max-usd`` where that is less."""
+    plan: Plan
+    """Of the whole sweep."""
     remarks: tuple[str, ...]
     """Worth knowing before paying, and no reason to refuse."""
 
@@ -65,12 +68,14 @@ def quote(sweep: Sweep, store: Store, given: dict[str, Any], cost_of: CostOf) ->
         if cell.name in names:
             check_share(cell, options.workers_for(cell))
     unseen = dict.fromkeys(cell.reason for cell in left if cell.reason)
+    usd = sum(cell.usd for cell in left)
     return Quote(
         cells=len(wanted),
         missing=len(left),
         device_hours=sum(cell.device_hours for cell in left),
-        usd=sum(cell.usd for cell in left),
-        machine=machine.name,
+        usd=usd,
+        most_usd=usd if given["max_usd"] is None else min(usd, given["max_usd"]),
+        plan=made,
         remarks=(*made.warnings, *(f"as seen from here: {reason}" for reason in unseen)),
     )
 
@@ -95,12 +100,42 @@ def say_quote(quoted: Quote) -> None:
     """One line, and what is worth knowing before paying."""
     console.print(
         f"{quoted.missing} of {quoted.cells} cells are missing: {quoted.device_hours:,.2f} "
-        f"device-hours, {quoted.usd:,.2f} USD on {quoted.machine}",
+        f"device-hours, {quoted.usd:,.2f} USD on {quoted.plan.machine.name}",
         highlight=False,
         soft_wrap=True,
     )
     for remark in quoted.remarks:
         console.print(remark, style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+
+def keep_quoted(quoted: Quote, arguments: Sequence[str], sweep: Sweep, store: Store) -> None:
+    """Keep the plan, by which money is told while it runs, unless one is kept of another machine.
+
+    A store that can be read and not written from here keeps none, which is said.
+
+    Args:
+        quoted: what was said yes to.
+        arguments: those for `run`: a machine or prices that they name count from now on.
+        sweep: what is to be run.
+        store: as this machine sees it.
+    """
+    from radsweep.sweep.tell import kept_price
+
+    is_named = any(word.partition("=")[0] in ("--machine", "--prices") for word in arguments)
+    if not is_named and kept_price(sweep, store) is not None:
+        return
+    try:
+        keep_plan(quoted.plan, store)
+    except Exception as fault:
+        # Rights: each store's library has its own words.
+        console.print(
+            f"the plan was not kept, and the run will tell no money: {type(fault).__name__}: "
+            f"{fault}",
+            style="yellow",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def require_yes(usd: float, ask_above_usd: float) -> None:

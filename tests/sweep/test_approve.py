@@ -1,5 +1,6 @@
 """What `submit` finds out, prices and asks before a job costs anything; no Ray runs here."""
 
+import io
 import json
 import os
 import pty
@@ -19,12 +20,13 @@ import typer
 from typer.testing import CliRunner
 
 from radsweep.cli import app
-from radsweep.commands.approve import parse_run, quote, require_yes
+from radsweep.commands.approve import keep_quoted, parse_run, quote, require_yes
 from radsweep.errors import SpecError
 from radsweep.specs import Recipe, Sweep
 from radsweep.store import Store
 from radsweep.store.cost import Cost
 from radsweep.sweep.plan import make_plan, read_machine
+from radsweep.sweep.tell import kept_price
 from tests.evaluate.toy import write_cell
 from tests.sweep.commands import environment
 from tests.sweep.test_checks import card, store_with, sweep
@@ -50,14 +52,43 @@ def test_only_what_is_missing_is_priced_and_of_that_only_what_the_job_is_to_run(
     one_usd = plan.total("usd") / len(trained)
     assert one_usd > 0
     whole = quote(asked, store, given("--machine", "aws-p5-8xH100"), cost_of)
-    assert (whole.cells, whole.missing, whole.machine) == (4, 4, "aws-p5-8xH100")
-    assert whole.usd == pytest.approx(2 * one_usd)
+    assert (whole.cells, whole.missing, whole.plan) == (4, 4, plan)
+    assert whole.usd == whole.most_usd == pytest.approx(2 * one_usd)
+    limited = given("--machine", "aws-p5-8xH100", "--max-usd", str(one_usd))
+    assert quote(asked, store, limited, cost_of).most_usd == one_usd
     write_cell(store, trained[0], seed=1)
     rest = quote(asked, store, given("--machine", "aws-p5-8xH100"), cost_of)
     assert (rest.missing, rest.usd) == (3, pytest.approx(one_usd))
     glob = given("--machine", "aws-p5-8xH100", "--only", trained[0].name)
     done = quote(asked, store, glob, cost_of)
     assert (done.cells, done.missing, done.usd, done.device_hours) == (1, 0, 0, 0)
+
+
+def test_a_plan_that_was_said_yes_to_prices_the_run_unless_another_was_kept(tmp_path: Path) -> None:
+    store, asked = store_with(tmp_path, card()), sweep("clip")
+
+    def price(*options: str) -> float | None:
+        keep_quoted(quote(asked, store, given(*options), cost_of), options, asked, store)
+        return kept_price(asked, store)
+
+    def hour(machine: str) -> float:
+        return read_machine(machine, None).usd(1.0)
+
+    assert kept_price(asked, store) is None
+    assert price() == hour("aws-g6e-1xL40S")
+    assert price("--machine=aws-p5-8xH100") == hour("aws-p5-8xH100") != hour("aws-g6e-1xL40S")
+    assert price() == hour("aws-p5-8xH100")
+
+
+def test_a_store_that_cannot_be_written_from_here_keeps_no_plan_and_refuses_no_job(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, asked = store_with(tmp_path, card()), sweep("clip")
+    quoted = quote(asked, store, given(), cost_of)
+    # A file where the folder would be: root may write anywhere else.
+    (tmp_path / "sweeps").write_text("")
+    keep_quoted(quoted, (), asked, store)
+    assert "the plan was not kept, and the run will tell no money: " in capsys.readouterr().out
 
 
 def test_weights_that_lie_on_the_cluster_alone_are_priced_and_said(tmp_path: Path) -> None:
@@ -178,7 +209,11 @@ def fsspec_without_rights() -> Any:
     return Locked()
 
 
-def test_nobody_is_asked_below_the_limit_and_nothing_is_spent_above_it_without_a_terminal() -> None:
+def test_nobody_is_asked_below_the_limit_and_nothing_is_spent_above_it_without_a_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # pytest -s leaves the terminal where it is.
+    monkeypatch.setattr("sys.stdin", io.StringIO())
     require_yes(50.0, 50.0)
     with pytest.raises(SpecError, match=r"50.01 USD are more than --ask-above-usd 50.*--yes"):
         require_yes(50.01, 50.0)

@@ -24,6 +24,7 @@ from radsweep.store.record import CellStore
 from radsweep.sweep.load import load_sweep
 from radsweep.sweep.results import read_cells, read_scores
 from radsweep.sweep.submit import LEAVE_SECONDS, job_name
+from radsweep.sweep.tell import kept_price
 from tests.sweep.commands import CHECKOUT, environment, radsweep
 from tests.sweep.test_resume import trained_cells, write_sweep
 
@@ -166,6 +167,7 @@ def test_a_submitted_sweep_is_followed_to_its_end_and_is_done_when_submitted_aga
     assert "2 cells trained" in first.output, "the job's log was not passed on"
     assert f"has {LEAVE_SECONDS} s to leave" in first.output
     assert set(read_cells(sweep, store)["state"]) == {"done"}
+    assert kept_price(sweep, store) == 2
     scores = read_scores(sweep, store)
     assert scores.filter("headline").height == 2
 
