@@ -108,6 +108,7 @@ def _from(recipe: Recipe, start: str) -> Recipe:
 
 REFUSED = [
     (("--machine", "aws-g6e"), "no machine 'aws-g6e' in the price table"),
+    (("--prices", "nowhere.toml"), "there is no price table nowhere.toml"),
     (("--webhook", "example.org"), "give an http:// or https:// address"),
     (("--log-to", "nowhere"), "nowhere"),
     (("--stream-cpus", "16:2"), "'16:2' is no number of CPUs"),
