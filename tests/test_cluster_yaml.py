@@ -222,13 +222,13 @@ def test_the_template_of_roles_passes_amazons_linter() -> None:
 
 def test_googles_image_has_a_driver_for_the_cuda_that_pytorch_comes_with() -> None:
     """https://docs.nvidia.com/deploy/cuda-compatibility: CUDA 12 from 525 on, 13 from 580 on."""
-    cuda = next(
-        match[1]
-        for need in requires("torch") or []
-        if (match := re.match(r"cuda-toolkit.*==(\d+)", need))
-    )
+    needs = [re.match(r"cuda-toolkit.*==(\d+)", need) for need in requires("torch") or []]
+    found = [match[1] for match in needs if match is not None]
+    if not found:
+        pytest.skip("this PyTorch comes without CUDA")
+    (cuda,) = set(found)
     text = FILES["gcp"].read_text()
-    drivers = [int(found) for found in re.findall(r"-nvidia-(\d+)\b", text)]
+    drivers = [int(driver) for driver in re.findall(r"-nvidia-(\d+)\b", text)]
     assert drivers and min(drivers) >= {"12": 525, "13": 580}[cuda]
 
 
