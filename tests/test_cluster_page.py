@@ -14,6 +14,7 @@ from ray.autoscaler._private.aws.config import SECURITY_GROUP_TEMPLATE, key_pair
 from radsweep.cli import app
 from radsweep.jobs.demo import SWEEP
 from radsweep.sweep.demo import FULL
+from radsweep.sweep.load import module_name
 from tests.sweep.commands import CHECKOUT, radsweep
 from tests.sweep.s3 import s3_server
 from tests.sweep.test_submit import free_ports
@@ -26,7 +27,7 @@ from radsweep.jobs import demo
 SWEEP = dataclasses.replace(demo.SWEEP, images=(50, 100))
 """
 """The demo's sweep, for as many patients as are drawn within seconds."""
-LINES = [line for block in BLOCKS for line in block.replace("\\\n", " ").splitlines()]
+LINES = [line for block in BLOCKS for line in re.split("\n|&&", block.replace("\\\n", " "))]
 
 
 def said(program: str) -> list[list[str]]:
@@ -54,6 +55,20 @@ def test_radsweep_knows_the_command_and_what_it_hands_on(words: list[str]) -> No
         parse(["run", "jobs/demo.py", *words[words.index("--") + 1 :]])
 
 
+def test_the_doctor_that_the_head_is_to_run_is_a_command_and_its_sweep_comes_with_the_wheel() -> (
+    None
+):
+    (remote,) = [words[-1] for words in said("ray") if words[0] == "exec"]
+    variable, program, *words = shlex.split(remote)
+    assert (variable, program, words[0]) == ("RAY_AUTH_MODE=token", "radsweep", "doctor")
+    parse(words)
+    assert module_name(words[1]) == "radsweep.jobs.demo"
+    (submitted,) = [w for w in said("radsweep") if w[:2] == ["submit", "jobs/demo.py"]]
+    for option in ("--at-once", "--gpus", "--stream-cpus"):
+        place = submitted.index(option)
+        assert submitted[place + 1] == words[words.index(option) + 1]
+
+
 @pytest.mark.parametrize(
     "words", [w for w in said("aws") if w[0] != "s3" and w[1] != "deploy"], ids=" ".join
 )
@@ -63,16 +78,26 @@ def test_amazons_own_client_knows_the_command_and_its_options(words: list[str]) 
     shapes = {xform_name(name, "-"): model.operation_model(name) for name in model.operation_names}
     known = {xform_name(name, "-") for name in shapes[operation].input_shape.members}
     asked = {word.removeprefix("--") for word in options if word.startswith("--")}
-    assert asked - {"query"} <= known
+    assert asked - {"query", "region"} <= known
 
 
 def test_what_is_deleted_at_the_end_is_what_ray_made() -> None:
     cluster = yaml.safe_load((CHECKOUT / "cluster.yaml").read_text())
-    name, file = key_pair(0, cluster["provider"]["region"], None)
-    assert ["ec2", "delete-key-pair", "--key-name", name] in said("aws")
+    region = cluster["provider"]["region"]
+    name, file = key_pair(0, region, None)
+    there = ["--region", region]
+    assert ["ec2", "delete-key-pair", *there, "--key-name", name] in said("aws")
     assert f"~/.ssh/{Path(file).name}" in PAGE
     group = SECURITY_GROUP_TEMPLATE.format(cluster["cluster_name"])
-    assert ["ec2", "delete-security-group", "--group-name", group] in said("aws")
+    assert ["ec2", "delete-security-group", *there, "--group-name", group] in said("aws")
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[0])
+def test_a_block_needs_no_variable_of_another_shell(block: str) -> None:
+    words = {line.split()[0] for line in block.splitlines() if line.strip()}
+    exported = "\n".join(line for line in block.splitlines() if line.startswith("export "))
+    assert "aws" not in words or "AWS_DEFAULT_REGION=us-west-2" in exported
+    assert "ray" not in words or "RAY_AUTH_MODE=token" in exported
 
 
 def test_the_demos_hospital_is_as_large_as_that_of_the_demo() -> None:

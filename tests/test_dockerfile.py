@@ -3,9 +3,8 @@
 import subprocess
 import sys
 import zipfile
-from fnmatch import fnmatch
 from pathlib import Path
-from shutil import copy, copytree
+from shutil import copy, copytree, ignore_patterns
 
 from radsweep.sweep.cluster import QUIET, TASKS_KEPT
 
@@ -29,7 +28,7 @@ def test_the_image_has_our_ray_and_no_root() -> None:
     assert [line[1] for line in SAID if line[0] == "USER"] == ["1000:100"]
     assert ["ENV", f"{TASKS_KEPT}={QUIET[TASKS_KEPT]}"] in SAID
     (install,) = [" ".join(line) for line in SAID if line[0] == "RUN"]
-    assert "-c constraints.txt" in install and "--no-cache-dir" in install
+    assert "-c build/constraints.txt" in install and "--no-cache-dir" in install
 
 
 def test_what_is_copied_makes_the_whole_package(tmp_path: Path) -> None:
@@ -38,9 +37,9 @@ def test_what_is_copied_makes_the_whole_package(tmp_path: Path) -> None:
     for sources, target in COPIED:
         for source in map(TOP.joinpath, sources):
             if source.is_dir():
-                copytree(source, build / target)
+                copytree(source, tmp_path / target, ignore=ignore_patterns("__pycache__"))
             else:
-                copy(source, build / target)
+                copy(source, tmp_path / target)
     ran = subprocess.run(
         [sys.executable, "-m", "pip", "wheel", ".", "--no-deps", "--no-build-isolation"],
         cwd=build,
@@ -55,7 +54,7 @@ def test_what_is_copied_makes_the_whole_package(tmp_path: Path) -> None:
         f"radsweep/{'' if top == 'radsweep' else top + '/'}{file.relative_to(TOP / top)}"
         for top in ("radsweep", "dashboards", "jobs")
         for file in (TOP / top).rglob("*")
-        if file.is_file() and not fnmatch(str(file), "*.pyc")
+        if file.is_file() and "__pycache__" not in file.parts
     }
     assert ours and ours - packed == set()
     assert any(name.endswith("encoder.safetensors") for name in packed)

@@ -8,12 +8,12 @@ from typing import Any
 
 import typer
 
-from radsweep.commands.shared import console, read_width
-from radsweep.commands.sweep import run
+from radsweep.commands.shared import console
+from radsweep.commands.sweep import run, run_options
 from radsweep.errors import RadsweepError, SpecError
 from radsweep.specs import Sweep
 from radsweep.store import Store
-from radsweep.sweep.plan import CostOf, check, make_plan, read_machine
+from radsweep.sweep.plan import CostOf, Plan, check, keep_plan, make_plan, read_machine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,10 @@ class Quote:
     missing: int
     device_hours: float
     usd: float
-    machine: str
+    most_usd: float
+    """The same, or ``--max-usd`` where that is less."""
+    plan: Plan
+    """Of the whole sweep."""
     remarks: tuple[str, ...]
     """Worth knowing before paying, and no reason to refuse."""
 
@@ -48,34 +51,31 @@ def quote(sweep: Sweep, store: Store, given: dict[str, Any], cost_of: CostOf) ->
         given: what ``parse_run`` read.
         cost_of: counts or recalls what a recipe costs.
 
-    Raises SpecError for what `run` would refuse, and for a store that cannot be read from here.
+    Raises SpecError or typer's BadParameter for what `run` would refuse, and SpecError for a store
+    that cannot be read from here.
     """
-    from radsweep.loggers.base import check_log_to
-    from radsweep.pretrain.worker import Workers, check_share
-    from radsweep.sweep.tell import check_webhook
+    from radsweep.pretrain.worker import check_share
 
-    if given["webhook"] is not None:
-        check_webhook(given["webhook"])
-    if given["log_to"] is not None:
-        check_log_to(given["log_to"])
+    options = run_options(sweep, given, cost_of)
     _require_readable(sweep, store)
-    least, most = read_width(given["workers"])
-    workers = Workers(count=least, most=most, sharded=given["shard"])
-    wanted = [c for c in sweep.cells() if fnmatch.fnmatch(c.name, given["only"])]
-    for cell in wanted:
-        check_share(cell, workers)
     machine = read_machine(given["machine"], given["prices"])
     made = make_plan(sweep, store, machine, cost_of)
-    names = {cell.name for cell in wanted}
+    wanted = [cell for cell in made.cells if fnmatch.fnmatch(cell.cell, options.only)]
     # What is blocked from here may be open there, and is paid for then.
-    left = [cell for cell in made.cells if cell.cell in names and cell.state != "done"]
+    left = [cell for cell in wanted if cell.state != "done"]
+    names = {cell.cell for cell in left}
+    for cell in sweep.cells():
+        if cell.name in names:
+            check_share(cell, options.workers_for(cell))
     unseen = dict.fromkeys(cell.reason for cell in left if cell.reason)
+    usd = sum(cell.usd for cell in left)
     return Quote(
         cells=len(wanted),
         missing=len(left),
         device_hours=sum(cell.device_hours for cell in left),
-        usd=sum(cell.usd for cell in left),
-        machine=machine.name,
+        usd=usd,
+        most_usd=usd if given["max_usd"] is None else min(usd, given["max_usd"]),
+        plan=made,
         remarks=(*made.warnings, *(f"as seen from here: {reason}" for reason in unseen)),
     )
 
@@ -100,12 +100,42 @@ def say_quote(quoted: Quote) -> None:
     """One line, and what is worth knowing before paying."""
     console.print(
         f"{quoted.missing} of {quoted.cells} cells are missing: {quoted.device_hours:,.2f} "
-        f"device-hours, {quoted.usd:,.2f} USD on {quoted.machine}",
+        f"device-hours, {quoted.usd:,.2f} USD on {quoted.plan.machine.name}",
         highlight=False,
         soft_wrap=True,
     )
     for remark in quoted.remarks:
         console.print(remark, style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+
+def keep_quoted(quoted: Quote, arguments: Sequence[str], sweep: Sweep, store: Store) -> None:
+    """Keep the plan, by which money is told while it runs, unless one is kept of another machine.
+
+    A store that can be read and not written from here keeps none, which is said.
+
+    Args:
+        quoted: what was said yes to.
+        arguments: those for `run`: a machine or prices that they name count from now on.
+        sweep: what is to be run.
+        store: as this machine sees it.
+    """
+    from radsweep.sweep.tell import kept_price
+
+    is_named = any(word.partition("=")[0] in ("--machine", "--prices") for word in arguments)
+    if not is_named and kept_price(sweep, store) is not None:
+        return
+    try:
+        keep_plan(quoted.plan, store)
+    except Exception as fault:
+        # Rights: each store's library has its own words.
+        console.print(
+            f"the plan was not kept, and the run will tell no money: {type(fault).__name__}: "
+            f"{fault}",
+            style="yellow",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def require_yes(usd: float, ask_above_usd: float) -> None:

@@ -35,7 +35,8 @@ def submit(
         typer.Option(help="Check the sweep against the store and price what is missing, first"),
     ] = True,
     ask_above_usd: Annotated[
-        float, typer.Option(min=0, help="Ask before a job that is planned to cost more")
+        float,
+        typer.Option(min=0, help="Ask before a job that is to cost more, by plan and --max-usd"),
     ] = 50,
     yes: Annotated[bool, typer.Option("--yes", help="Ask nothing")] = False,
     install: Annotated[
@@ -50,7 +51,13 @@ def submit(
     ] = None,
 ) -> None:
     """Hand the sweep to a cluster as a Ray job: it survives a closed laptop."""
-    from radsweep.commands.approve import parse_run, quote, require_yes, say_quote
+    from radsweep.commands.approve import (
+        keep_quoted,
+        parse_run,
+        quote,
+        require_yes,
+        say_quote,
+    )
     from radsweep.sweep import submit as jobs
     from radsweep.sweep.load import load_sweep
     from radsweep.sweep.pinned import environment
@@ -75,7 +82,8 @@ def submit(
             quoted = quote(loaded, root, given, recalled_cost(root))
             say_quote(quoted)
             if not yes:
-                require_yes(quoted.usd, ask_above_usd)
+                require_yes(quoted.most_usd, ask_above_usd)
+            keep_quoted(quoted, arguments, loaded, root)
         job = jobs.submit(loaded, sweep, root.url, address, arguments, given["prices"], installs)
         said = "submitted"
     # Ray's own page of the job: its log, its tasks, its metrics.
@@ -121,7 +129,7 @@ def doctor(
     at_once: Annotated[int, typer.Option(min=1, help="Cells side by side")] = 1,
     workers: WorkersOption = "1",
     gpus: Annotated[float, typer.Option(min=0, help="GPUs per training process")] = 0,
-    cpus: Annotated[float, typer.Option(help="CPUs per training process")] = 1,
+    cpus: Annotated[float, typer.Option(min=0, help="CPUs per training process")] = 1,
     stream_cpus: StreamCpusOption = "1",
 ) -> None:
     """What would stop or spoil `radsweep run` with these options, before anything costs money."""

@@ -1,8 +1,9 @@
 """Commands that plan, run and watch a sweep."""
 
+import fnmatch
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -20,6 +21,12 @@ from radsweep.commands.shared import (
     recalled_cost,
     say_json,
 )
+from radsweep.errors import SpecError
+from radsweep.specs import Sweep
+
+if TYPE_CHECKING:
+    from radsweep.sweep.plan import CostOf
+    from radsweep.sweep.run import RunOptions
 
 
 def plan(
@@ -66,7 +73,7 @@ def run(
     at_once: Annotated[int, typer.Option(min=1, help="Cells side by side")] = 1,
     workers: WorkersOption = "1",
     gpus: Annotated[float, typer.Option(min=0, help="GPUs per training process")] = 0,
-    cpus: Annotated[float, typer.Option(help="CPUs per training process")] = 1,
+    cpus: Annotated[float, typer.Option(min=0, help="CPUs per training process")] = 1,
     stream_cpus: StreamCpusOption = "1",
     trial_cpus: Annotated[
         float, typer.Option(min=0.1, help="CPUs per encoder or probe that is evaluated")
@@ -126,7 +133,12 @@ def run(
         typer.Option(help="aws, gcp or azure: keep a checkpoint when a node gets its notice"),
     ] = None,
     max_usd: Annotated[
-        float | None, typer.Option(min=0, help="Start no cell that would cost more in all")
+        float | None,
+        typer.Option(
+            min=0,
+            help="Start no cell that would cost more in all; of a GPU that cells share, each is "
+            "charged the whole",
+        ),
     ] = None,
     max_hours: Annotated[
         float | None, typer.Option(min=0, help="The same for device-hours")
@@ -143,60 +155,21 @@ def run(
     ] = None,
 ) -> None:
     """What is missing: pretraining, then scores, laws, dashboard; on a laptop or on a cluster."""
-    from radsweep.loggers.base import check_log_to
-    from radsweep.pretrain.worker import Workers
+    given = locals()
     from radsweep.sweep.bars import terminal_observer
     from radsweep.sweep.cost import planned_cost
     from radsweep.sweep.dash import keep_page, page_address
-    from radsweep.sweep.limits import Limits
     from radsweep.sweep.load import load_sweep
-    from radsweep.sweep.plan import check, read_machine, warnings
-    from radsweep.sweep.run import RunOptions
+    from radsweep.sweep.plan import check, warnings
     from radsweep.sweep.run import run as drive
     from radsweep.sweep.summary import answers_panel
-    from radsweep.sweep.tell import Bill, check_webhook, journal, outcome_message, post
+    from radsweep.sweep.tell import Bill, journal, outcome_message, post
 
-    if webhook is not None:
-        check_webhook(webhook)
     root = open_store(store)
     loaded = load_sweep(sweep)
+    options = run_options(loaded, given, lambda recipe: planned_cost(recipe, root))
     for warning in warnings(loaded, check(loaded, root)):
         console.print(warning, style="yellow", highlight=False)
-    least, most = read_width(workers)
-    stream_least, stream_most = read_stream_cpus(stream_cpus)
-    placed = Workers(
-        count=least,
-        most=most,
-        gpus=gpus,
-        cpus=cpus,
-        stream_cpus=stream_least,
-        stream_cpus_most=stream_most,
-        checkpoint_steps=checkpoint_steps,
-        keep_every_steps=keep_every_steps,
-        images_at_once=images_at_once,
-        activation_checkpointing=activation_checkpointing,
-        compile_blocks=compile_blocks,
-        sharded=shard,
-        log_to=None if log_to is None else check_log_to(log_to),
-    )
-    limits = None
-    if max_usd is not None or max_hours is not None:
-        limits = Limits(
-            machine=read_machine(machine, prices),
-            cost_of=lambda recipe: planned_cost(recipe, root),
-            max_usd=max_usd,
-            max_hours=max_hours,
-        )
-    options = RunOptions(
-        address=address,
-        only=only,
-        at_once=at_once,
-        workers_for=lambda cell: placed,
-        trial_cpus=trial_cpus,
-        trial_gpus=gpus if trial_gpus is None else trial_gpus,
-        watch_spot=watch_spot,
-        limits=limits,
-    )
     with (
         terminal_observer(root, console) as terminal,
         journal(loaded.name, log_json, terminal) as observer,
@@ -220,6 +193,68 @@ def run(
             console.print(f"the webhook was not told: {fault}", style="yellow", markup=False)
     if not outcome.is_complete:
         raise typer.Exit(1)
+
+
+def run_options(sweep: Sweep, given: dict[str, Any], cost_of: "CostOf") -> "RunOptions":
+    """What the options of ``run`` say, where they go together and with the sweep.
+
+    Args:
+        sweep: what is to be run.
+        given: the options by their names.
+        cost_of: counts or recalls what a recipe costs, for the limits.
+
+    Raises SpecError or typer's BadParameter for what cannot be run.
+    """
+    from radsweep.loggers.base import check_log_to
+    from radsweep.pretrain.worker import Workers
+    from radsweep.sweep.limits import Limits
+    from radsweep.sweep.plan import read_machine
+    from radsweep.sweep.run import RunOptions
+    from radsweep.sweep.spot import check_provider
+    from radsweep.sweep.tell import check_webhook
+
+    if given["webhook"] is not None:
+        check_webhook(given["webhook"])
+    if given["watch_spot"] is not None:
+        check_provider(given["watch_spot"])
+    least, most = read_width(given["workers"])
+    stream_least, stream_most = read_stream_cpus(given["stream_cpus"])
+    placed = Workers(
+        count=least,
+        most=most,
+        gpus=given["gpus"],
+        cpus=given["cpus"],
+        stream_cpus=stream_least,
+        stream_cpus_most=stream_most,
+        checkpoint_steps=given["checkpoint_steps"],
+        keep_every_steps=given["keep_every_steps"],
+        images_at_once=given["images_at_once"],
+        activation_checkpointing=given["activation_checkpointing"],
+        compile_blocks=given["compile_blocks"],
+        sharded=given["shard"],
+        log_to=None if given["log_to"] is None else check_log_to(given["log_to"]),
+    )
+    names = [cell.name for cell in sweep.cells()]
+    if not fnmatch.filter(names, given["only"]):
+        raise SpecError(f"--only {given['only']} names no cell; they are such as {names[-1]}")
+    machine, limits = read_machine(given["machine"], given["prices"]), None
+    if given["max_usd"] is not None or given["max_hours"] is not None:
+        limits = Limits(
+            machine=machine,
+            cost_of=cost_of,
+            max_usd=given["max_usd"],
+            max_hours=given["max_hours"],
+        )
+    return RunOptions(
+        address=given["address"],
+        only=given["only"],
+        at_once=given["at_once"],
+        workers_for=lambda cell: placed,
+        trial_cpus=given["trial_cpus"],
+        trial_gpus=given["gpus"] if given["trial_gpus"] is None else given["trial_gpus"],
+        watch_spot=given["watch_spot"],
+        limits=limits,
+    )
 
 
 def status(sweep: SweepArgument, store: StoreOption = "", as_json: JsonOption = False) -> None:

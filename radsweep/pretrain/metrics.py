@@ -25,7 +25,10 @@ TOLD = {
 
 ENDED = ("radsweep_cells_ended", "Cells that ended, by how: done, failed, diverged, ...")
 
-SPENT = ("radsweep_sweep_usd", "Price of the sweep's finished cells, by the plan that was kept")
+SPENT = (
+    "radsweep_sweep_usd",
+    "Price of the sweep's finished cells, by the kept plan; a shared GPU counts whole for each",
+)
 
 
 def _tags(cell: Cell) -> dict[str, str]:

@@ -61,7 +61,7 @@ class NodeFacts:
     missing_starts: tuple[str, ...]
     """Starting weights that cannot be seen from there, each with its remedy."""
     unlicensed_starts: tuple[str, ...]
-    """Starting weights without a word on what may be done with them."""
+    """Starting weights beside which no word was found on what may be done with them, and why."""
     asks_for_token: bool
     """Whether Ray's token authentication is on there; without a token nothing joins it."""
     has_patient_key: bool
@@ -122,7 +122,7 @@ def _facts(store: Store, starts: tuple[str, ...], cpus: float, gpus: float) -> N
         gpus=gpus,
         store_fault=fault,
         missing_starts=tuple(fault for fault in faults.values() if fault is not None),
-        unlicensed_starts=tuple(start for start in seen if lacks_licence(start)),
+        unlicensed_starts=tuple(said for said in map(_licence_fault, seen) if said is not None),
         asks_for_token=is_token_auth_enabled(),
         has_patient_key=PATIENT_KEY in os.environ,
     )
@@ -134,6 +134,15 @@ def _start_fault(start: str, store: Store) -> str | None:
     except Exception as fault:
         # A library that is missing, a right that is missing: whatever it is, it is the finding.
         return f"{start} cannot be looked up ({type(fault).__name__}: {fault})"
+
+
+def _licence_fault(start: str) -> str | None:
+    try:
+        lacks = lacks_licence(start)
+    except Exception as fault:
+        # Some may read the weights that they name, and not list what lies beside them.
+        return f"what lies beside {start} could not be looked up ({type(fault).__name__}: {fault})"
+    return f"nothing beside {start} says what may be done with the weights" if lacks else None
 
 
 def _ask_nodes(store: Store, starts: tuple[str, ...]) -> tuple[NodeFacts, ...]:
@@ -253,13 +262,12 @@ def _start_findings(nodes: tuple[NodeFacts, ...]) -> list[Finding]:
 
 def _licence_finding(nodes: tuple[NodeFacts, ...]) -> Finding:
     """Said, and no reason to refuse: terms may lie in another place than the weights."""
-    bare = sorted({start for node in nodes for start in node.unlicensed_starts})
+    bare = sorted({said for node in nodes for said in node.unlicensed_starts})
     if not bare:
         return _well("licences", "none is missing beside starting weights")
     return _well(
         "licences",
-        f"nothing beside {', '.join(bare)} says what may be done with the weights; keep the "
-        "publisher's LICENSE or model card there",
+        f"{'; '.join(bare)}: keep the publisher's LICENSE or model card there",
     )
 
 

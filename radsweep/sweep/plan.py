@@ -52,13 +52,11 @@ class Machine:
 def read_machine(name: str, prices: Path | None) -> Machine:
     """One machine of the price table (ours, or the user's own file).
 
-    Raises SpecError if it is not there.
+    Raises SpecError if it is not there, or the file is not.
     """
-    text = (
-        prices.read_text()
-        if prices
-        else resources.files("radsweep.sweep").joinpath("prices.toml").read_text()
-    )
+    if prices is not None and not prices.is_file():
+        raise SpecError(f"there is no price table {prices}; correct --prices, or leave it out")
+    text = (prices or resources.files("radsweep.sweep").joinpath("prices.toml")).read_text()
     machines: dict[str, dict[str, Any]] = tomllib.loads(text)["machines"]
     if name not in machines:
         raise SpecError(

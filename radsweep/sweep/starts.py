@@ -42,8 +42,9 @@ def missing_start(start_from: str, store: Store) -> str | None:
 
 
 LICENCE_FILE = re.compile(r"(licen[cs]e|copying)", re.IGNORECASE)
-CARD_LICENCE = re.compile(r"---\n(?:.+\n)*?license:", re.IGNORECASE)
-"""In the head of a model card, as Hugging Face's are."""
+CARD_HEAD = re.compile(r"---\s*\n(.*?\n)---\s*$", re.DOTALL | re.MULTILINE)
+"""Of a model card, as Hugging Face's are: YAML between two lines."""
+CARD_LICENCE = re.compile(r"^license:", re.IGNORECASE | re.MULTILINE)
 
 
 def lacks_licence(start_from: str) -> bool:
@@ -62,7 +63,11 @@ def lacks_licence(start_from: str) -> bool:
     if any(LICENCE_FILE.match(name) for name in names):
         return False
     card = names.get("README.md")
-    return card is None or not CARD_LICENCE.match(fs.cat_file(card).decode(errors="replace"))
+    if card is None:
+        return True
+    lines = fs.cat_file(card).decode("utf-8-sig", errors="replace").splitlines()
+    head = CARD_HEAD.match("\n".join(lines))
+    return head is None or not CARD_LICENCE.search(head[1])
 
 
 def require_one_start(sweep: Sweep, store: Store) -> None:

@@ -9,12 +9,14 @@ import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 import radsweep
@@ -25,12 +27,26 @@ from radsweep.sweep.load import module_name
 
 RUN = ("python", "-m", "radsweep.cli", "run")
 STOP_SECONDS = 60.0
+LEAVE_SECONDS = 30
+"""What a stopped job has to give its leases back, one after another; Ray kills it after 3 s."""
 ENDED = {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED}
 
 
 def job_name(sweep: Sweep) -> str:
     """The same sweep has the same name, so that submitting it twice finds the job that is there."""
     return f"radsweep-{sweep.name}-{key_of(canonical(sweep))}"
+
+
+@contextmanager
+def _with_its_token() -> Iterator[None]:
+    """Raises SpecError where the cluster asks for a token that was not sent, or not its own."""
+    try:
+        yield
+    except AuthenticationError as fault:
+        raise SpecError(
+            "the cluster asks for its token: `export RAY_AUTH_MODE=token` in this shell, and keep "
+            "in ~/.ray/auth_token (or RAY_AUTH_TOKEN) what it was started with"
+        ) from fault
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +58,7 @@ class Submission:
     """How, such as ``SUCCEEDED``; None while it is under way."""
 
 
+@_with_its_token()
 def newest(sweep: Sweep, address: str) -> Submission | None:
     """The job that a cluster had last of this very sweep; None where it had none.
 
@@ -49,7 +66,7 @@ def newest(sweep: Sweep, address: str) -> Submission | None:
         sweep: what was submitted.
         address: of the cluster's dashboard, such as ``http://127.0.0.1:8265``.
 
-    Raises SpecError where nothing answers at ``address``.
+    Raises SpecError where nothing answers at ``address``, or what does asks for a token.
     """
     taken = {job.submission_id: job.status for job in _client(address).list_jobs()}
     tries, found = 1, None
@@ -64,6 +81,7 @@ def _numbered(sweep: Sweep, tries: int) -> str:
     return job_name(sweep) if tries == 1 else f"{job_name(sweep)}-r{tries}"
 
 
+@_with_its_token()
 def submit(
     sweep: Sweep,
     named: str,
@@ -84,7 +102,8 @@ def submit(
         prices: a price table of this machine that ``arguments`` name; it goes along.
         installs: of ``pinned.environment``; None runs in the nodes' own.
 
-    Raises SpecError where nothing answers at ``address``, or the cluster could not load ``named``.
+    Raises SpecError where nothing answers at ``address`` or what does asks for a token, or the
+    cluster could not load ``named``.
     """
     client = _client(address)
     taken = {job.submission_id for job in client.list_jobs()}
@@ -104,7 +123,11 @@ def submit(
             ),
             runtime_env={
                 "working_dir": str(folder),
-                "env_vars": {"PYTHONUNBUFFERED": "1"},
+                "env_vars": {
+                    "PYTHONUNBUFFERED": "1",
+                    # Read by the process that Ray sets beside the job, in the job's environment.
+                    "RAY_JOB_STOP_WAIT_TIME_S": str(LEAVE_SECONDS),
+                },
                 **(installs or {}),
             },
             metadata={"sweep": sweep.name},
@@ -112,6 +135,7 @@ def submit(
     return job
 
 
+@_with_its_token()
 def follow(address: str, job: str, say: Callable[[str], None]) -> bool:
     """Pass the job's log on until it ends; gives whether it succeeded.
 
@@ -127,6 +151,7 @@ def follow(address: str, job: str, say: Callable[[str], None]) -> bool:
     return client.get_job_status(job) == JobStatus.SUCCEEDED
 
 
+@_with_its_token()
 def stop(address: str, job: str) -> str:
     """End a job and wait until it has ended; gives how.
 

@@ -16,6 +16,8 @@ from testfixtures import Replacer
 from tests.clouds.launch import launch
 
 MACHINES: dict[str, dict[str, Any]] = {}
+OPEN_PORTS: set[int | str] = set()
+"""By the rules of every template that was deployed; a range stays in Azure's words."""
 TYPES = {
     "string": str,
     "securestring": str,
@@ -52,6 +54,23 @@ def refused(deployment: dict[str, Any]) -> str:
     return " ".join(missing + wrong)
 
 
+def opened(template: dict[str, Any]) -> set[int | str]:
+    """What may be reached from elsewhere, by the rules of a template's security groups."""
+    rules = [
+        rule["properties"]
+        for part in template["resources"]
+        if part["type"] == "Microsoft.Network/networkSecurityGroups"
+        for rule in part["properties"]["securityRules"]
+    ]
+    ports = [
+        port
+        for rule in rules
+        if (rule["direction"], rule["access"]) == ("Inbound", "Allow")
+        for port in rule.get("destinationPortRanges", [rule.get("destinationPortRange")])
+    ]
+    return {int(port) if port.isdigit() else port for port in ports}
+
+
 def machine(name: str, given: dict[str, Any], group: str) -> dict[str, Any]:
     card = {"id": f"{group}/providers/Microsoft.Network/networkInterfaces/{name}-nic"}
     return {
@@ -75,6 +94,7 @@ def served(method: str, path: str, given: dict[str, Any]) -> tuple[int, dict[str
         why = refused(given["properties"])
         if why:
             return 400, {"error": {"code": "InvalidTemplate", "message": why}}
+        OPEN_PORTS.update(opened(given["properties"]["template"]))
         if "vmName" in given["properties"]["parameters"]:
             values = {k: v["value"] for k, v in given["properties"]["parameters"].items()}
             for index in range(values["vmCount"]):
@@ -124,7 +144,7 @@ def running() -> list[dict[str, Any]]:
             "identity": machine["given"]["msi"].split("/")[-1],
             "disk": machine["given"].get("osDiskSize", 0),
             "tags": machine["tags"],
-            "open_ports": [22],  # that of Ray's own template
+            "open_ports": sorted(OPEN_PORTS, key=str),
         }
         for machine in MACHINES.values()
     ]

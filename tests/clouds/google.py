@@ -16,6 +16,8 @@ from testfixtures import Replacer
 from tests.clouds.launch import launch
 
 MACHINES: dict[str, dict[str, Any]] = {}
+OPEN_PORTS: set[str] = set()
+"""That were asked for; those of the project's own network are not known here."""
 DONE = {"name": "operation", "status": "DONE", "done": True}
 NETWORK = [{"networkIP": "10.0.0.2", "accessConfigs": [{"natIP": "198.51.100.7"}]}]
 SUBNET = "https://www.googleapis.com/compute/v1/projects/p/regions/r/subnetworks/default"
@@ -53,6 +55,10 @@ def served(
 ) -> tuple[int, dict[str, Any]]:
     """Status and answer of one call; ``wanted`` is the filter of a list."""
     last, parts = path.split("/")[-1], path.split("/")
+    if "/firewalls" in path and method != "GET":
+        ports = [port for rule in given["allowed"] for port in rule.get("ports", ["all"])]
+        OPEN_PORTS.update(ports)
+        return 200, DONE
     if path.endswith("/instances") and method == "POST":
         wrong = [f"{error.json_path}: {error.message}" for error in INSTANCES.iter_errors(given)]
         if wrong:
@@ -106,7 +112,7 @@ def running() -> list[dict[str, Any]]:
             "identity": machine["serviceAccounts"][0]["email"].split("@")[0],
             "disk": machine["disks"][0]["initializeParams"]["diskSizeGb"],
             "tags": machine["labels"],
-            "open_ports": [22],  # those of the project's network, which Ray leaves as it is
+            "open_ports": sorted(OPEN_PORTS),
         }
         for machine in MACHINES.values()
     ]

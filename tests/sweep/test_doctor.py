@@ -5,6 +5,7 @@ import importlib.metadata
 import io
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import ray
@@ -88,11 +89,18 @@ def test_a_patient_key_on_another_machine_is_a_fault() -> None:
     assert found.state == BAD and "RADSWEEP_PATIENT_KEY is set on b" in found.said
 
 
-def test_weights_without_a_licence_are_told_and_refuse_nothing() -> None:
-    bare = node(unlicensed_starts=("/weights/rad-dino",))
+def test_weights_without_a_licence_are_told_and_refuse_nothing(tmp_path: Path) -> None:
+    bare = node(unlicensed_starts=(doctor._licence_fault(str(tmp_path)),))
     found = doctor._licence_finding((NODE, bare))
-    assert found.state == WELL and "nothing beside /weights/rad-dino says" in found.said
+    assert found.state == WELL and f"nothing beside {tmp_path} says" in found.said
     assert "none is missing" in doctor._licence_finding((NODE,)).said
+
+
+def test_a_licence_that_cannot_be_looked_up_is_a_finding_and_ends_no_doctor(tmp_path: Path) -> None:
+    (tmp_path / "README.md").mkdir()
+    blind = node(unlicensed_starts=(doctor._licence_fault(str(tmp_path)),))
+    found = doctor._licence_finding((blind,))
+    assert f"beside {tmp_path} could not be looked up (IsADirectoryError: " in found.said
 
 
 def test_cells_that_cannot_all_finish_are_refused_for_their_streams_too() -> None:

@@ -104,6 +104,9 @@ def test_random_starts_may_differ(tmp_path: Path) -> None:
         ("LICENSE", "MIT", False),
         ("Licence.txt", "ours", False),
         ("README.md", "---\nlibrary_name: transformers\nlicense: other\n---\n", False),
+        ("README.md", "---\r\nlibrary_name: timm\r\nlicense: mit\r\n---\r\n# Weights\r\n", False),
+        ("README.md", "\ufeff---\ntags:\n\n- x-ray\n\nlicense: mit\n---", False),
+        ("README.md", "---\ntags: x-ray\n---\n\nlicense: ask somebody\n\n---\n", True),
         ("README.md", "# Weights\n\nlicense: ask somebody\n", True),
         ("model.safetensors", "", True),
     ],
@@ -111,7 +114,7 @@ def test_random_starts_may_differ(tmp_path: Path) -> None:
 def test_a_licence_beside_weights_is_a_file_or_the_head_of_a_model_card(
     tmp_path: Path, name: str, text: str, lacks: bool
 ) -> None:
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_bytes(text.encode())
     assert lacks_licence(str(tmp_path)) is lacks
 
 

@@ -23,7 +23,8 @@ from radsweep.store import Store
 from radsweep.store.record import CellStore
 from radsweep.sweep.load import load_sweep
 from radsweep.sweep.results import read_cells, read_scores
-from radsweep.sweep.submit import job_name
+from radsweep.sweep.submit import LEAVE_SECONDS, job_name
+from radsweep.sweep.tell import kept_price
 from tests.sweep.commands import CHECKOUT, environment, radsweep
 from tests.sweep.test_resume import trained_cells, write_sweep
 
@@ -54,6 +55,11 @@ SWEEP = Sweep(
     budget=Budget(steps=10, batch_size=8),
     protocol=Protocol(tasks=("findings",), search_trials=1, bootstraps=100),
 )
+"""
+
+LEAVES = """
+import os
+print("has", os.environ.get("RAY_JOB_STOP_WAIT_TIME_S"), "s to leave")
 """
 
 
@@ -144,7 +150,8 @@ def test_a_submitted_sweep_is_followed_to_its_end_and_is_done_when_submitted_aga
 ) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     file, store = tmp_path / "submitted.py", new_store()
-    file.write_text(SWEEP)
+    # The driver's environment is that of the process which waits for it when it is stopped.
+    file.write_text(SWEEP + LEAVES)
     sweep = load_sweep(str(file))
     prices = tmp_path / "ours" / "prices.toml"
     prices.parent.mkdir()
@@ -158,7 +165,9 @@ def test_a_submitted_sweep_is_followed_to_its_end_and_is_done_when_submitted_aga
     assert f"submitted: {job_name(sweep)} at" in first.output
     assert "2 of 2 cells are missing" in first.output
     assert "2 cells trained" in first.output, "the job's log was not passed on"
+    assert f"has {LEAVE_SECONDS} s to leave" in first.output
     assert set(read_cells(sweep, store)["state"]) == {"done"}
+    assert kept_price(sweep, store) == 2
     scores = read_scores(sweep, store)
     assert scores.filter("headline").height == 2
 
