@@ -155,6 +155,7 @@ def run(
     ] = None,
 ) -> None:
     """What is missing: pretraining, then scores, laws, dashboard; on a laptop or on a cluster."""
+    # By their names, as `submit` has them before it hands them over.
     given = locals()
     from radsweep.sweep.bars import terminal_observer
     from radsweep.sweep.cost import planned_cost
