@@ -33,7 +33,8 @@ from radsweep.corpus.subset import select
 from radsweep.keys import seed_of
 from radsweep.pretrain.cell import build
 from radsweep.pretrain.loop import Progress, Ranks, Row, make_optimiser, pretrain
-from radsweep.pretrain.worker import Workers, fit_alone, fit_with_ray_train
+from radsweep.pretrain.place import Workers
+from radsweep.pretrain.worker import fit_alone, fit_with_ray_train
 from radsweep.specs import Cell, Subset
 from radsweep.store import Store
 from radsweep.store.record import CellStore

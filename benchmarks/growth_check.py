@@ -25,7 +25,7 @@ from benchmarks.chaos import small_hospital
 from benchmarks.ray_head import Head, busy_workers, command_line, environment, kill, ray_head
 from radsweep import Budget, Recipe, Sweep
 from radsweep.pretrain.loop import REPORT_STEPS
-from radsweep.pretrain.worker import Workers
+from radsweep.pretrain.place import Workers
 from radsweep.specs import Cell
 from radsweep.store import Store
 from radsweep.store.record import CellStore

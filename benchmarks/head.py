@@ -38,7 +38,8 @@ from radsweep.evaluate.grid import run_grid
 from radsweep.evaluate.score_rows import measured_rows, with_cell
 from radsweep.evaluate.search import Schedule
 from radsweep.evaluate.wanted import wanted, write_index
-from radsweep.pretrain.worker import Workers, fit_alone
+from radsweep.pretrain.place import Workers
+from radsweep.pretrain.worker import fit_alone
 from radsweep.probes.base import Range
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store, scores

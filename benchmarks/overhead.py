@@ -37,7 +37,8 @@ from rich.table import Table
 from benchmarks.chaos import small_hospital
 from benchmarks.growth_check import sweep
 from benchmarks.ray_head import environment, idle_workers, kill, ray_head
-from radsweep.pretrain.worker import Workers, _alone, run_cell
+from radsweep.pretrain.place import Workers
+from radsweep.pretrain.worker import _alone, run_cell
 from radsweep.specs import Cell
 from radsweep.store import Store
 from radsweep.store.record import CellStore, Record

@@ -25,7 +25,7 @@ from rich.table import Table
 from benchmarks.chaos import small_hospital
 from benchmarks.growth_check import TRAINED, Clock, sweep
 from benchmarks.ray_head import Head, environment, ray_head
-from radsweep.pretrain.worker import Workers
+from radsweep.pretrain.place import Workers
 from radsweep.specs import Sweep
 from radsweep.store import Store
 from radsweep.store.record import CellStore

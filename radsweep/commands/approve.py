@@ -54,7 +54,7 @@ def quote(sweep: Sweep, store: Store, given: dict[str, Any], cost_of: CostOf) ->
     Raises SpecError or typer's BadParameter for what `run` would refuse, and SpecError for a store
     that cannot be read from here.
     """
-    from radsweep.pretrain.worker import check_share
+    from radsweep.pretrain.place import check_share
 
     options = run_options(sweep, given, cost_of)
     _require_readable(sweep, store)

@@ -133,7 +133,7 @@ def doctor(
     stream_cpus: StreamCpusOption = "1",
 ) -> None:
     """What would stop or spoil `radsweep run` with these options, before anything costs money."""
-    from radsweep.pretrain.worker import Workers
+    from radsweep.pretrain.place import Workers
     from radsweep.sweep.cluster import connected
     from radsweep.sweep.doctor import BAD, doctor_table, examine
     from radsweep.sweep.load import load_sweep

@@ -207,7 +207,7 @@ def run_options(sweep: Sweep, given: dict[str, Any], cost_of: "CostOf") -> "RunO
     Raises SpecError or typer's BadParameter for what cannot be run.
     """
     from radsweep.loggers.base import check_log_to
-    from radsweep.pretrain.worker import Workers
+    from radsweep.pretrain.place import Workers
     from radsweep.sweep.limits import Limits
     from radsweep.sweep.plan import read_machine
     from radsweep.sweep.run import RunOptions

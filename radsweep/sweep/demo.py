@@ -18,7 +18,7 @@ from radsweep.corpus.ingest_ray import ingest_with_ray
 from radsweep.corpus.phantom import HOSPITALS, write_hospital
 from radsweep.errors import CellError, SpecError
 from radsweep.keys import seed_of
-from radsweep.pretrain.worker import Workers
+from radsweep.pretrain.place import Workers
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store
 from radsweep.sweep.bars import progress_bars, terminal_observer

@@ -20,7 +20,7 @@ from rich.table import Table
 from radsweep.corpus.identity import VARIABLE as PATIENT_KEY
 from radsweep.errors import RadsweepError, SpecError, StoreError
 from radsweep.pretrain.nodes import living_nodes, most_resources
-from radsweep.pretrain.worker import Workers
+from radsweep.pretrain.place import Workers
 from radsweep.specs import Sweep
 from radsweep.store import Store
 from radsweep.sweep.plan import check

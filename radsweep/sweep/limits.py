@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from radsweep.errors import SpecError
-from radsweep.pretrain.worker import Workers
+from radsweep.pretrain.place import Workers
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store
 from radsweep.store.record import CellStore

@@ -10,7 +10,7 @@ from typing import Any
 
 from radsweep.errors import SpecError
 from radsweep.pretrain.nodes import times
-from radsweep.pretrain.worker import Workers
+from radsweep.pretrain.place import Workers
 
 Resources = Mapping[str, float]
 """``CPU`` and ``GPU``; what is absent is 0."""

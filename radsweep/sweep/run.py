@@ -31,7 +31,8 @@ from radsweep.keys import canonical, canonical_json, key_of
 from radsweep.laws.answers import fits_table
 from radsweep.pretrain.metrics import count_end
 from radsweep.pretrain.nodes import living_nodes, most_resources
-from radsweep.pretrain.worker import STAYING, Workers, check_share, run_cell
+from radsweep.pretrain.place import Workers, check_share
+from radsweep.pretrain.worker import STAYING, run_cell
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store, layout
 from radsweep.store.record import CellStore, finished

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.autoscaled import autoscaled_head
-from radsweep.pretrain.worker import Workers, run_cell
+from radsweep.pretrain.place import Workers
+from radsweep.pretrain.worker import run_cell
 from radsweep.store import Store
 from radsweep.sweep.cluster import QUIET, connected
 from tests.sweep.commands import environment

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from radsweep.pretrain.worker import Workers
+from radsweep.pretrain.place import Workers
 from radsweep.specs import Cell
 from radsweep.store import Store
 from radsweep.store.record import CellStore

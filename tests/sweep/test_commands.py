@@ -16,7 +16,7 @@ from radsweep.cli import app, main
 from radsweep.errors import SpecError
 from radsweep.models.backbone import build_backbone
 from radsweep.models.weights import ENCODER, save_encoder
-from radsweep.pretrain.worker import Workers
+from radsweep.pretrain.place import Workers
 from radsweep.specs import Sweep
 from radsweep.store import Store
 from radsweep.store import scores as score_table

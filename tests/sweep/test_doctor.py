@@ -14,7 +14,7 @@ from rich.console import Console
 
 from radsweep.errors import SpecError
 from radsweep.pretrain.nodes import cpus_left
-from radsweep.pretrain.worker import Workers
+from radsweep.pretrain.place import Workers
 from radsweep.store import Store
 from radsweep.sweep import doctor
 from radsweep.sweep.cluster import connected

@@ -10,7 +10,8 @@ import ray
 from ray.cluster_utils import Cluster
 
 from radsweep.pretrain.nodes import drain_node, is_draining
-from radsweep.pretrain.worker import Workers, run_cell
+from radsweep.pretrain.place import Workers
+from radsweep.pretrain.worker import run_cell
 from radsweep.store import Store
 from radsweep.store.record import CellStore, Record
 from radsweep.sweep.cluster import QUIET

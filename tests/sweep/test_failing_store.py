@@ -10,7 +10,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from radsweep.errors import AbsentError, StoreError
-from radsweep.pretrain.worker import Workers
+from radsweep.pretrain.place import Workers
 from radsweep.store import Store, layout, record
 from radsweep.store.record import CellStore, Record
 from radsweep.sweep import run

@@ -10,7 +10,8 @@ import pytest
 import ray
 
 from benchmarks.ray_head import busy_workers, command_line, ray_head
-from radsweep.pretrain.worker import Workers, run_cell
+from radsweep.pretrain.place import Workers
+from radsweep.pretrain.worker import run_cell
 from radsweep.store import Store
 from radsweep.store.record import CellStore, Record
 from radsweep.sweep.cluster import QUIET

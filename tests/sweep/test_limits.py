@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from radsweep.errors import CellError, SpecError
-from radsweep.pretrain.worker import Workers
+from radsweep.pretrain.place import Workers
 from radsweep.specs import Cell, Sweep
 from radsweep.store import Store
 from radsweep.store.cost import Cost

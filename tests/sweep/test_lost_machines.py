@@ -23,7 +23,8 @@ from benchmarks.ray_head import (
     ray_head,
 )
 from radsweep.corpus.subset import select
-from radsweep.pretrain.worker import Workers, run_cell
+from radsweep.pretrain.place import Workers
+from radsweep.pretrain.worker import run_cell
 from radsweep.specs import Subset
 from radsweep.store import Store
 from radsweep.store.record import CellStore, Record

@@ -18,7 +18,7 @@ from radsweep.errors import CellError, CollapsedError, SpecError
 from radsweep.evaluate import grid
 from radsweep.pretrain import worker
 from radsweep.pretrain.loop import Ranks, Row
-from radsweep.pretrain.worker import Workers
+from radsweep.pretrain.place import Workers, check_share
 from radsweep.specs import Cell
 from radsweep.store import Store
 from radsweep.store.record import CellStore, Record
@@ -286,13 +286,13 @@ def test_processes_that_cannot_share_a_batch_evenly_are_refused_before_compute(
 ) -> None:
     size = CELL.budget.batch_size
     for count in (divisor for divisor in range(1, size + 1) if size % divisor == 0):
-        worker.check_share(CELL, Workers(count=count))
+        check_share(CELL, Workers(count=count))
     assert size == 8
     said = "a batch of 8 images is not 3 equal shares; give --workers 2 or 4"
     with pytest.raises(SpecError, match=said):
-        worker.check_share(CELL, Workers(count=3))
+        check_share(CELL, Workers(count=3))
     with pytest.raises(SpecError, match=r"give --workers 8$"):
-        worker.check_share(CELL, Workers(count=16))
+        check_share(CELL, Workers(count=16))
     options = run.RunOptions(workers_for=lambda cell: Workers(count=3))
     with pytest.raises(SpecError, match=said):
         run.run(sweep("findings"), store, options, Nothing())  # type: ignore[arg-type]
@@ -300,7 +300,7 @@ def test_processes_that_cannot_share_a_batch_evenly_are_refused_before_compute(
     assert run.drive_cell(CELL, store, Workers(count=3))[0] == "failed"
     baseline = sweep().cells()[0]
     assert baseline.is_baseline
-    worker.check_share(baseline, Workers(count=3))
+    check_share(baseline, Workers(count=3))
 
 
 class Nothing:

@@ -12,7 +12,8 @@ from ray.util import placement_group_table
 from radsweep.commands.shared import read_stream_cpus, read_width
 from radsweep.errors import SpecError
 from radsweep.pretrain.checkpoint import newest
-from radsweep.pretrain.worker import Workers, check_share, run_cell
+from radsweep.pretrain.place import Workers, check_share
+from radsweep.pretrain.worker import run_cell
 from radsweep.store import Store
 from radsweep.store.record import CellStore, Record
 from tests.sweep.test_drain import cluster, wait_until
