@@ -128,7 +128,7 @@ def test_the_quotas_are_those_of_the_machines() -> None:
     assert f"{most('gpu_on_demand')} of GPUs on demand" in PAGE
 
 
-@pytest.mark.cluster
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_demos_corpus_gets_into_a_bucket_and_its_sweep_is_planned(tmp_path: Path) -> None:
     (tmp_path / "jobs").mkdir()

@@ -161,6 +161,8 @@ def test_a_dashboard_reads_many_files_of_its_bucket_side_by_side_and_keeps_them(
     assert render(book(again)) == render(book(first))
 
 
+# Scores are compared at every change (test_miniature.py), bytes before a release.
+@pytest.mark.slow
 def test_a_sweep_that_was_killed_goes_on_from_its_bucket_to_the_same_bytes_as_on_disk(
     bucket: Store, server: dict[str, str], new_store: Callable[[], Store], tmp_path: Path
 ) -> None:

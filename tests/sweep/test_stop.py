@@ -20,7 +20,10 @@ ENDS_SECONDS = 60
 """On a busy machine; most of it is Python that cleans up."""
 
 
-@pytest.mark.parametrize(("sent", "workers"), [(signal.SIGINT, 1), (signal.SIGTERM, 2)])
+@pytest.mark.parametrize(
+    ("sent", "workers"),
+    [pytest.param(signal.SIGINT, 1, marks=pytest.mark.slow), (signal.SIGTERM, 2)],
+)
 def test_a_run_that_is_stopped_ends_at_once_and_gives_its_cell_back(
     sent: signal.Signals, workers: int, new_store: Callable[[], Store], tmp_path: Path
 ) -> None:
