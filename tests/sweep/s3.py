@@ -9,6 +9,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import fsspec
+
 from tests.sweep.commands import environment
 
 MISSING = 'a local S3 server needs: pip install "moto[server,s3]" s3fs'
@@ -44,8 +46,11 @@ def s3_server(port: int) -> Iterator[dict[str, str]]:
             assert server.poll() is None and time.monotonic() < deadline, "no S3 server came up"
             time.sleep(0.2)
         os.environ.update(said)
+        # A client that is kept speaks to the server that it was made for.
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
         yield said
     finally:
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)

@@ -35,7 +35,6 @@ def server() -> Iterator[tuple[int, int, dict[str, str]]]:
             patch.setenv(name, value)
         Store("s3://bucket/root")._fs.clear_instance_cache()
         yield target, port, said
-        Store("s3://bucket/root")._fs.clear_instance_cache()
 
 
 def test_every_verb_outlives_answers_that_go_wrong(
