@@ -91,9 +91,11 @@ def test_ray_up_starts_a_head_every_pool_can_start_and_ray_down_leaves_no_machin
     [
         ("aws", "HttpPutResponseHopLimit", "HttpPutResponseHops"),
         ("google", "provisioningModel: SPOT", "provisioningModel: SPOTS"),
-        ("google", "diskSizeGb", "diskSizeGB"),
+        pytest.param("google", "diskSizeGb", "diskSizeGB", marks=pytest.mark.slow),
         ("azure", "osDiskSize", "osDiskSizeGB"),
-        ("azure", "billingProfile: {maxPrice: -1}", "billingProfile: -1"),
+        pytest.param(
+            "azure", "billingProfile: {maxPrice: -1}", "billingProfile: -1", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_typing_error_in_a_machine_is_refused(

@@ -24,8 +24,9 @@ from tests.sweep.commands import environment
 from tests.sweep.test_drain import living, wait_until
 
 pytestmark = [
-    pytest.mark.cluster,
-    pytest.mark.timeout(240),
+    # A minute on two cores, so that it is run before a release and not at every change.
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 

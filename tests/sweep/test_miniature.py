@@ -197,7 +197,8 @@ def test_in_a_bucket_killed_and_gone_on_with_by_two_drivers_it_scores_what_it_do
             time.sleep(0.3)
         killed.send_signal(signal.SIGKILL)
         killed.communicate()
-        assert not all(CellStore(store, cell.name).is_done for cell in cells)
+        left = [cell for cell in cells if not CellStore(store, cell.name).is_done]
+        assert left
 
         # The demo itself, and one who drives a part of its sweep besides.
         again = start(*demo)
@@ -211,9 +212,10 @@ def test_in_a_bucket_killed_and_gone_on_with_by_two_drivers_it_scores_what_it_do
         )
         order = [name for name in on_disk.columns if on_disk[name].dtype != pl.List]
         assert on_disk.height and on_disk.sort(order).equals(in_bucket.sort(order))
+        # A cell that was done as the driver was killed may have kept a lease that nobody asks for.
         assert not [
             name
-            for cell in cells
+            for cell in left
             for name in store.names(f"cells/{cell.name}")
             if name == "lease.json" or name.endswith(".partial")
         ]
