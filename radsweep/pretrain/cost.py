@@ -11,7 +11,7 @@ from radsweep.store.cost import Cost, cost_file, kept_cost
 
 
 def counted_cost(recipe: Recipe, store: Store, make: Callable[[], Paradigm]) -> Cost:
-    """From the store, or by one step on a CPU, which is minutes for a ViT-B at 518 px.
+    """From the store, or by one step on a CPU, which takes a large encoder long.
 
     Args:
         recipe: whose cost it is.

@@ -118,7 +118,7 @@ class Bill:
 
 
 def kept_price(sweep: Sweep, store: Store) -> float | None:
-    """USD of a device-hour, by the plan that ``radsweep plan`` kept; None without one."""
+    """USD of a device-hour, by the plan that was kept; None without one."""
     plan = sweep_file(sweep.name, "plan.json")
     if not store.exists(plan):
         return None
@@ -141,7 +141,7 @@ def outcome_message(sweep: Sweep, store: Store, outcome: Outcome) -> dict[str, A
     """What the webhook is sent: names and figures. Reasons stay in the store.
 
     ``process_hours`` are of all the sweep's finished cells; ``usd`` is their price by the plan that
-    ``radsweep plan`` kept, null without one and where a cell ran on CPUs, whose hours have no price
+    was kept, null without one and where a cell ran on CPUs, whose hours have no price
     there.
     """
     records = read_records(sweep, store).values()

@@ -12,6 +12,7 @@ import ray
 
 import radsweep.corpus.pool
 from benchmarks.autoscaled import autoscaled_head
+from benchmarks.ray_head import busy_workers, command_line, kill, nodes_of
 from radsweep.corpus.pool import Pool
 from radsweep.corpus.stream import local_stream, stream
 from radsweep.corpus.subset import SubsetIndex, select
@@ -63,16 +64,24 @@ def sum_of(batch: dict[str, Any]) -> int:
     return int(batch["left"].sum(dtype=np.int64) + batch["position"].sum())
 
 
-def test_nodes_come_for_a_stream_that_grows_and_the_last_goes_when_it_shrinks(
+@pytest.fixture
+def streamed(
     new_store: Callable[[], Store], monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> tuple[Store, SubsetIndex]:
+    """What is streamed, for a cluster that asks for no token."""
     if not Path("/proc/self/cmdline").exists():
         pytest.skip("processes are found in /proc, which this system lacks")
     for name, value in {**QUIET, **environment(RAY_AUTH_MODE="disabled")}.items():
         monkeypatch.setenv(name, value)
     store = new_store()
     corpus = write_toy(store, "streamed@1", images=90, size=24)
-    subset = select(corpus, Subset(corpus="streamed@1", images=50))
+    return store, select(corpus, Subset(corpus="streamed@1", images=50))
+
+
+def test_nodes_come_for_a_stream_that_grows_and_the_last_goes_when_it_shrinks(
+    streamed: tuple[Store, SubsetIndex],
+) -> None:
+    store, subset = streamed
     with (
         autoscaled_head(cpus_per_node=2, max_nodes=5, idle_seconds=4) as head,
         connected(head.address),
@@ -93,3 +102,33 @@ def test_nodes_come_for_a_stream_that_grows_and_the_last_goes_when_it_shrinks(
     same = local_stream(store, subset.table, CropViewer(9), **WHOLE | {"steps": taken})
     # Promise 5: whatever came and went.
     assert total == sum(sum_of(batch) for batch in same)
+
+
+def test_a_stream_whose_only_node_is_gone_is_brought_another(
+    streamed: tuple[Store, SubsetIndex],
+) -> None:
+    store, subset = streamed
+    with (
+        # Its node is full with the trainer, which could hold the stream's task and never will.
+        autoscaled_head(cpus_per_node=2, max_nodes=4, idle_seconds=60) as head,
+        connected(head.address),
+    ):
+        trainer = Trainer.options(num_cpus=2, max_concurrency=2).remote(store, subset)  # type: ignore[attr-defined]
+        done = trainer.train.remote()
+
+        def taken() -> int:
+            return int(ray.get(trainer.resize.remote(1)))
+
+        wait_until(lambda: taken() > 100, "it trains")
+        assert len(living()) == 1 + 2
+        home = next(
+            raylet
+            for number, raylet in busy_workers(head).items()
+            if b"Trainer" in command_line(Path(f"/proc/{number}"))
+        )
+        (victim,) = nodes_of(head) - {home}
+        assert kill(victim)
+        wait_until(lambda: len(living()) == 1 + 1, "it is gone")
+        before = taken()
+        wait_until(lambda: taken() > before + 300, "it goes on")
+        ray.get([trainer.end.remote(), done])

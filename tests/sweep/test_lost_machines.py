@@ -12,27 +12,19 @@ import ray
 import torch
 from ray.cluster_utils import Cluster
 
-from benchmarks.autoscaled import autoscaled_head
 from benchmarks.ray_head import (
     Head,
     busy_workers,
-    command_line,
     kill,
-    nodes_of,
     processes,
     ray_head,
 )
-from radsweep.corpus.subset import select
 from radsweep.pretrain.place import Workers
 from radsweep.pretrain.worker import run_cell
-from radsweep.specs import Subset
 from radsweep.store import Store
 from radsweep.store.record import CellStore, Record
-from radsweep.sweep.cluster import QUIET, connected
-from tests.corpus.conftest import write_toy
 from tests.sweep.commands import environment
-from tests.sweep.test_autoscaled_stream import Trainer
-from tests.sweep.test_drain import PATIENCE_S, cluster, living, wait_until
+from tests.sweep.test_drain import PATIENCE_S, cluster, wait_until
 from tests.sweep.test_resume import CHECKPOINT_STEPS, encoder_of, run, trained_cells, write_sweep
 
 # Minutes on two cores, so that they are run before a release and not at every change.
@@ -114,40 +106,6 @@ def test_a_cell_whose_node_is_gone_goes_on_with_the_same_bytes(
 
 def _two_nodes(cluster: Cluster) -> list[ray._private.node.Node]:
     return [cluster.add_node(num_cpus=1) for _ in range(2)]
-
-
-def test_a_stream_whose_only_node_is_gone_is_brought_another(
-    new_store: Callable[[], Store], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in {**QUIET, **environment(RAY_AUTH_MODE="disabled")}.items():
-        monkeypatch.setenv(name, value)
-    store = new_store()
-    corpus = write_toy(store, "streamed@1", images=90, size=24)
-    subset = select(corpus, Subset(corpus="streamed@1", images=50))
-    with (
-        # Its node is full with the trainer, which could hold the stream's task and never will.
-        autoscaled_head(cpus_per_node=2, max_nodes=4, idle_seconds=60) as head,
-        connected(head.address),
-    ):
-        trainer = Trainer.options(num_cpus=2, max_concurrency=2).remote(store, subset)  # type: ignore[attr-defined]
-        done = trainer.train.remote()
-
-        def taken() -> int:
-            return int(ray.get(trainer.resize.remote(1)))
-
-        wait_until(lambda: taken() > 100, "it trains")
-        assert len(living()) == 1 + 2
-        home = next(
-            raylet
-            for number, raylet in busy_workers(head).items()
-            if b"Trainer" in command_line(Path(f"/proc/{number}"))
-        )
-        (victim,) = nodes_of(head) - {home}
-        assert kill(victim)
-        wait_until(lambda: len(living()) == 1 + 1, "it is gone")
-        before = taken()
-        wait_until(lambda: taken() > before + 300, "it goes on")
-        ray.get([trainer.end.remote(), done])
 
 
 def lose(head: Head) -> None:
